@@ -1,0 +1,140 @@
+//! One session with AWS, from which the DynamoDB store and the KMS key service make their clients: region,
+//! credentials, certificates, proxy and time limits are decided here, once.
+
+mod failure;
+mod http;
+mod role;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use aws_config::profile::{ProfileFileCredentialsProvider, ProfileSet};
+use aws_config::provider_config::ProviderConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig};
+use aws_runtime::env_config::file::EnvConfigFiles;
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_types::body::SdkBody;
+use aws_types::os_shim_internal::{Env, Fs};
+
+use crate::failure::{Failure, FailureKind};
+
+pub(crate) use failure::{classify, code};
+pub use role::{Mfa, Role};
+
+/// Where nothing names a region, as in the original. No metadata service is asked: that can take seconds.
+const DEFAULT_REGION: &str = "us-east-1";
+
+/// How long to wait for a connection before the next attempt.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long to wait for an answer before the next attempt.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What to open a [`Session`] with. What is left out comes from where every AWS tool looks: the environment and
+/// the files in `~/.aws`.
+#[derive(Clone, Debug, Default)]
+pub struct SessionOptions {
+    /// The region of everything; without it that of the profile, then `us-east-1`.
+    pub region: Option<String>,
+    /// The region of KMS, where it is another one.
+    pub kms_region: Option<String>,
+    /// The profile whose credentials to use, whatever keys the environment holds.
+    pub profile: Option<String>,
+    /// The role to assume with those credentials.
+    pub role: Option<Role>,
+    /// A PEM file of the certificate authorities to trust instead of the system's.
+    pub ca_bundle: Option<PathBuf>,
+}
+
+/// A session with AWS. Opening one does not use the network.
+#[derive(Clone, Debug)]
+pub struct Session {
+    config: SdkConfig,
+    kms_region: Option<Region>,
+}
+
+impl Session {
+    /// Opens a session.
+    ///
+    /// # Errors
+    /// When the profile does not exist or the files in `~/.aws` cannot be read.
+    pub async fn open(options: SessionOptions) -> Result<Self, Failure> {
+        let profiles = load_profiles(options.profile.as_deref()).await?;
+        let setting = |name: &str| profiles.get(name).map(str::to_owned);
+        let region = options.region.or_else(|| setting("region")).unwrap_or_else(|| DEFAULT_REGION.to_owned());
+        let region = Region::new(region);
+        let ca_bundle = options.ca_bundle.or_else(|| setting("ca_bundle").map(PathBuf::from));
+        let http_client = SharedHttpClient::new(http::LazyClient::new(ca_bundle));
+
+        let mut loader = aws_config::defaults(BehaviorVersion::latest())
+            .region(region.clone())
+            .http_client(http_client.clone())
+            .timeout_config(
+                TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).read_timeout(READ_TIMEOUT).build(),
+            );
+        if let Some(profile) = options.profile {
+            loader = with_profile(loader, profile, region, http_client);
+        }
+        let mut config = loader.load().await;
+        if let Some(role) = options.role {
+            config = role::assume(role, &config);
+        }
+        Ok(Self { config, kms_region: options.kms_region.map(Region::new) })
+    }
+
+    /// The configuration of every client but that of KMS.
+    pub(crate) fn config(&self) -> &SdkConfig {
+        &self.config
+    }
+
+    /// The configuration of the KMS client.
+    pub(crate) fn kms_config(&self) -> SdkConfig {
+        match &self.kms_region {
+            Some(region) => self.config.to_builder().region(region.clone()).build(),
+            None => self.config.clone(),
+        }
+    }
+
+    /// The region of everything but KMS.
+    #[must_use]
+    pub fn region(&self) -> &str {
+        self.config.region().map_or(DEFAULT_REGION, Region::as_ref)
+    }
+}
+
+/// Reads the files in `~/.aws`, and refuses a profile that was asked for, here or by AWS_PROFILE, and is not in them.
+async fn load_profiles(asked: Option<&str>) -> Result<ProfileSet, Failure> {
+    const UNASKED: &str = "default";
+    let malconfigured = |message: String| Failure::new(FailureKind::Malconfigured, message);
+    let asked = asked.map(|profile| profile.to_owned().into());
+    let profiles = aws_config::profile::load(&Fs::real(), &Env::real(), &EnvConfigFiles::default(), asked)
+        .await
+        .map_err(|error| malconfigured(failure::chain(&error)))?;
+    let selected = profiles.selected_profile();
+    if selected != UNASKED && profiles.get_profile(selected).is_none() {
+        return Err(malconfigured(format!("The config profile ({selected}) could not be found")));
+    }
+    Ok(profiles)
+}
+
+/// Takes the credentials from the profile alone: the default chain would prefer keys in the environment.
+fn with_profile(loader: ConfigLoader, profile: String, region: Region, http_client: SharedHttpClient) -> ConfigLoader {
+    let provider_config = ProviderConfig::without_region().with_region(Some(region)).with_http_client(http_client);
+    let credentials =
+        ProfileFileCredentialsProvider::builder().configure(&provider_config).profile_name(profile.clone()).build();
+    loader.profile_name(profile).credentials_provider(credentials)
+}
+
+/// Turns the request of any operation into one for its endpoint's health, `GET /ping`, which every AWS endpoint
+/// answers. It opens the connection that the next operation then finds open; being no operation, it needs no
+/// permission and leaves no record.
+pub(crate) fn into_ping(request: &mut HttpRequest) {
+    let health = format!("{}/ping", request.uri().trim_end_matches('/'));
+    request.headers_mut().remove("x-amz-target");
+    *request.body_mut() = SdkBody::empty();
+    // Both are valid texts; were one refused, the request would fail, which is ignored alike.
+    let _ = request.set_method("GET");
+    let _ = request.set_uri(health);
+}

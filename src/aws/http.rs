@@ -1,0 +1,147 @@
+//! The HTTP client of all AWS clients of one session.
+//!
+//! Connectors are made when the first request needs them: a plain `http://` endpoint never pays for reading and
+//! parsing the system's certificates (about 1 ms). All clients share the connectors, so that a connection that
+//! one call opened is there for the next.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use aws_smithy_http_client::Connector;
+use aws_smithy_http_client::proxy::ProxyConfig;
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+
+use crate::failure::{Failure, FailureKind};
+
+/// Makes a connector for each scheme and time limit once, on first use.
+#[derive(Clone, Debug)]
+pub(super) struct LazyClient {
+    ca_bundle: Option<PathBuf>,
+    connectors: Arc<Mutex<HashMap<ConnectorKey, SharedHttpConnector>>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct ConnectorKey {
+    tls: bool,
+    connect_timeout: Option<Duration>,
+    read_timeout: Option<Duration>,
+}
+
+impl LazyClient {
+    /// A client that trusts the authorities in the PEM file `ca_bundle`, or else those of the system.
+    pub(super) fn new(ca_bundle: Option<PathBuf>) -> Self {
+        Self { ca_bundle, connectors: Arc::default() }
+    }
+
+    fn connector(&self, tls: bool, settings: &HttpConnectorSettings) -> Result<SharedHttpConnector, Failure> {
+        let key =
+            ConnectorKey { tls, connect_timeout: settings.connect_timeout(), read_timeout: settings.read_timeout() };
+        let mut connectors = self.connectors.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(connector) = connectors.get(&key) {
+            return Ok(connector.clone());
+        }
+        let connector = SharedHttpConnector::new(self.make_connector(tls, settings)?);
+        connectors.insert(key, connector.clone());
+        Ok(connector)
+    }
+
+    fn make_connector(&self, tls: bool, settings: &HttpConnectorSettings) -> Result<Connector, Failure> {
+        let trust_store = match &self.ca_bundle {
+            _ if !tls => TrustStore::empty(),
+            Some(path) => read_ca_bundle(path)?,
+            None => TrustStore::default(),
+        };
+        let tls_context = TlsContext::builder()
+            .with_trust_store(trust_store)
+            .build()
+            .map_err(|error| Failure::new(FailureKind::Tls, error.to_string()))?;
+        Ok(Connector::builder()
+            .connector_settings(settings.clone())
+            .proxy_config(ProxyConfig::from_env())
+            .tls_provider(Provider::Rustls(CryptoMode::Ring))
+            .tls_context(tls_context)
+            .build())
+    }
+}
+
+impl HttpClient for LazyClient {
+    fn http_connector(&self, settings: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
+        SharedHttpConnector::new(ByScheme { client: self.clone(), settings: settings.clone() })
+    }
+}
+
+/// Chooses the connector when the request, and so its scheme, is known.
+#[derive(Debug)]
+struct ByScheme {
+    client: LazyClient,
+    settings: HttpConnectorSettings,
+}
+
+impl HttpConnector for ByScheme {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let tls = !request.uri().starts_with("http://");
+        match self.client.connector(tls, &self.settings) {
+            Ok(connector) => connector.call(request),
+            Err(failure) => HttpConnectorFuture::ready(Err(ConnectorError::user(failure.into()))),
+        }
+    }
+}
+
+/// The authorities of a PEM file. Those that the TLS library cannot read are left out, as it does with the system's.
+fn read_ca_bundle(path: &Path) -> Result<TrustStore, Failure> {
+    let unusable = |reason: &dyn std::fmt::Display| {
+        let message = format!("the certificate bundle {} cannot be used: {reason}", path.display());
+        Failure::new(FailureKind::Malconfigured, message)
+    };
+    let pem = fs::read(path).map_err(|error| unusable(&error))?;
+    let certificates =
+        CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>().map_err(|error| unusable(&error))?;
+    let mut trust_store = TrustStore::empty();
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates {
+        if roots.add(certificate.clone()).is_ok() {
+            trust_store.add_pem_certificate(to_pem(&certificate));
+        }
+    }
+    if roots.is_empty() {
+        return Err(unusable(&"no certificate in it"));
+    }
+    Ok(trust_store)
+}
+
+fn to_pem(certificate: &CertificateDer<'_>) -> String {
+    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", STANDARD.encode(certificate))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn a_bundle_that_cannot_be_used_is_named() {
+        let missing = read_ca_bundle(Path::new("/nonexistent/ca.pem")).expect_err("no such file");
+        assert_eq!(missing.kind(), FailureKind::Malconfigured);
+        assert!(missing.to_string().contains("/nonexistent/ca.pem"), "{missing}");
+
+        let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+        file.write_all(b"no certificate").expect("written");
+        let empty = read_ca_bundle(file.path()).expect_err("nothing in it");
+        assert!(empty.to_string().contains("no certificate in it"), "{empty}");
+    }
+}

@@ -1,0 +1,161 @@
+//! What can be typed. Every flag and position of the original is here, and means the same.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+
+use crate::commands::{completions, delete, get, getall, keys, list, man, put, putall, setup};
+
+const EXAMPLES: &str = "\
+Examples:
+  credstash setup                               make the table, once
+  credstash put db.password                     ask for the value on the terminal
+  credstash put -a db.password @new-password    rotate: store the file as the next version
+  credstash get db.password                     print the newest version
+  credstash get 'db.*' env=prod                 all that match, as JSON
+  credstash --store local put db.password       with no cloud at all
+
+In a boot script:
+  DB_PASSWORD=$(credstash get db.password) && export DB_PASSWORD";
+
+/// Keeps an organisation's credentials: versioned, immutable, sealed with one-time keys.
+#[derive(Parser)]
+#[command(name = "credstash", version, about, after_help = EXAMPLES, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Which store and whose credentials; before the command, and for the most part after it too.
+#[derive(Args)]
+#[command(next_help_heading = "Which store, and as whom")]
+pub(crate) struct Global {
+    /// AWS region of the table [default: AWS_DEFAULT_REGION, AWS_REGION, the profile's, us-east-1]
+    #[arg(short, long, global = true, value_name = "REGION")]
+    pub(crate) region: Option<String>,
+
+    /// AWS region of the KMS key [default: the one saved by `setup --save-kms-region`, else that of the table]
+    #[arg(long, global = true, value_name = "REGION")]
+    pub(crate) kms_region: Option<String>,
+
+    /// DynamoDB table [default: CREDSTASH_DEFAULT_TABLE, credential-store]
+    #[arg(short, long, global = true, value_name = "TABLE", conflicts_with = "store")]
+    pub(crate) table: Option<String>,
+
+    /// Where credentials are kept: dynamodb:TABLE, local, sqlite:PATH or sqlite:PATH?key=FILE
+    /// [default: CREDSTASH_STORE, the table]
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) store: Option<String>,
+
+    /// Profile of ~/.aws/config to take AWS credentials from
+    #[arg(short, long, global = true, value_name = "PROFILE")]
+    pub(crate) profile: Option<String>,
+
+    /// AWS role to assume; before the command, since `get -n` is another option
+    #[arg(short = 'n', long, value_name = "ARN")]
+    pub(crate) arn: Option<String>,
+
+    /// Name of the role's session, as CloudTrail shows it
+    #[arg(long, global = true, value_name = "NAME", default_value = DEFAULT_SESSION_NAME)]
+    pub(crate) session_name: String,
+
+    /// Device whose code the role asks for; the code is asked for on the terminal
+    #[arg(long, global = true, value_name = "SERIAL")]
+    pub(crate) mfa_serial: Option<String>,
+
+    /// Say on stderr, or in the log file, what is done: ERROR, WARNING, INFO or DEBUG
+    #[arg(long, global = true, value_name = "LEVEL")]
+    pub(crate) log_level: Option<String>,
+
+    /// Append the log to this file; without it there is none
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) log_file: Option<PathBuf>,
+}
+
+/// The session name of the original.
+const DEFAULT_SESSION_NAME: &str = "AssumeRoleCredstashSession1";
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    Completions(completions::Args),
+    Delete(delete::Args),
+    Get(get::Args),
+    Getall(getall::Args),
+    Keys(keys::Args),
+    List(list::Args),
+    Man(man::Args),
+    Put(put::Args),
+    Putall(putall::Args),
+    Setup(setup::Args),
+}
+
+/// The definition from which parsing, help, completions and man pages come.
+pub(crate) fn definition() -> clap::Command {
+    // As argparse does: long options may be shortened, the last of a repeated option counts, `-5` is a value.
+    let as_argparse =
+        |command: clap::Command| command.infer_long_args(true).args_override_self(true).allow_negative_numbers(true);
+    as_argparse(Cli::command()).mut_subcommands(as_argparse)
+}
+
+pub(crate) fn parse() -> Result<Cli, clap::Error> {
+    parse_from(std::env::args_os())
+}
+
+fn parse_from(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let matches = definition().try_get_matches_from(words)?;
+    Cli::from_arg_matches(&matches)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(words: &str) -> Result<Command, clap::Error> {
+        let words = format!("credstash {words}");
+        parse_from(words.split(' ').map(OsString::from)).map(|cli| cli.command)
+    }
+
+    fn put(words: &str) -> put::Args {
+        match parse(words) {
+            Ok(Command::Put(args)) => args,
+            _ => panic!("not a put: {words}"),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        definition().debug_assert();
+    }
+
+    #[test]
+    fn options_stand_anywhere() {
+        for words in ["put a v k=v -a", "put -a a v k=v", "put a v -a k=v", "put a -a v k=v", "put a v --auto k=v"] {
+            let args = put(words);
+            assert_eq!((args.credential.as_str(), args.value.as_deref()), ("a", Some("v")), "{words}");
+            assert!(args.write.autoversion, "{words}");
+            assert_eq!(args.context, ["k=v"], "{words}");
+        }
+    }
+
+    #[test]
+    fn values_glue_on_and_the_last_counts() {
+        for words in ["put a v -v1", "put a v --version=1", "put a v -v 9 -v 1", "put a v -av1", "put a v -v=1"] {
+            assert_eq!(put(words).write.version.as_deref(), Some("1"), "{words}");
+        }
+        assert_eq!(put("put a -5").value.as_deref(), Some("-5"));
+        assert_eq!(put("put a -1.5").value.as_deref(), Some("-1.5"));
+        assert_eq!(put("put -- -a v").credential, "-a");
+    }
+
+    #[test]
+    fn wrong_usage_is_refused() {
+        for words in
+            ["bogus", "get", "delete", "delete a b", "keys x", "get a -f xml", "list --frobnicate", "put a b -v"]
+        {
+            assert!(parse(words).is_err(), "{words}");
+        }
+    }
+}

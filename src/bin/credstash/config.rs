@@ -1,0 +1,194 @@
+//! From what was typed, the environment and `~/.credstash` to what to open: the one place that knows which wins.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use crate::args::Global;
+use crate::report::Failed;
+
+/// The table of the original.
+const DEFAULT_TABLE: &str = "credential-store";
+
+/// The member of `~/.credstash` that the original knows.
+const KMS_REGION: &str = "kms-region";
+
+/// Where credentials are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Address {
+    /// A DynamoDB table, with KMS.
+    DynamoDb { table: String },
+    /// An SQLite file, with a local key in a file.
+    Sqlite { path: PathBuf, key: PathBuf, made_by_readers: bool },
+}
+
+impl Address {
+    /// The flag wins over the environment, a store over a table.
+    pub(crate) fn new(global: &Global) -> Result<Self, Failed> {
+        if let Some(store) = &global.store {
+            return parse(store).map_err(|reason| Failed::Usage(format!("argument --store: {reason}")));
+        }
+        if let Some(table) = &global.table {
+            return dynamodb(table).map_err(|reason| Failed::Usage(format!("argument -t/--table: {reason}")));
+        }
+        if let Some(store) = variable("CREDSTASH_STORE") {
+            return parse(&store).map_err(|reason| Failed::Usage(format!("CREDSTASH_STORE: {reason}")));
+        }
+        let table = variable("CREDSTASH_DEFAULT_TABLE").unwrap_or_else(|| DEFAULT_TABLE.to_owned());
+        dynamodb(&table).map_err(|reason| Failed::Usage(format!("CREDSTASH_DEFAULT_TABLE: {reason}")))
+    }
+}
+
+fn parse(url: &str) -> Result<Address, String> {
+    if url == "local" {
+        let folder = data_folder()?;
+        let (path, key) = (folder.join("credentials.db"), folder.join("key"));
+        return Ok(Address::Sqlite { path, key, made_by_readers: true });
+    }
+    match url.split_once(':') {
+        Some(("dynamodb", "")) => dynamodb(DEFAULT_TABLE),
+        Some(("dynamodb", table)) => dynamodb(table),
+        Some(("sqlite", rest)) => sqlite(rest),
+        _ => Err(format!("'{url}' is none of dynamodb:TABLE, local, sqlite:PATH, sqlite:PATH?key=FILE")),
+    }
+}
+
+/// The names that DynamoDB allows.
+fn dynamodb(table: &str) -> Result<Address, String> {
+    let allowed = |character: char| character.is_ascii_alphanumeric() || "_.-".contains(character);
+    if !(3..=255).contains(&table.len()) || !table.chars().all(allowed) {
+        return Err(format!(
+            "'{table}' cannot be the name of a table, which has 3 to 255 letters, digits, '_', '.' and '-'"
+        ));
+    }
+    Ok(Address::DynamoDb { table: table.to_owned() })
+}
+
+fn sqlite(rest: &str) -> Result<Address, String> {
+    let (path, key) = match rest.split_once("?key=") {
+        Some((path, key)) => (path, key.to_owned()),
+        None => (rest, format!("{rest}.key")),
+    };
+    if path.is_empty() || key.is_empty() {
+        return Err("sqlite: needs the path of a file, as in sqlite:./credentials.db".to_owned());
+    }
+    Ok(Address::Sqlite { path: path.into(), key: key.into(), made_by_readers: false })
+}
+
+/// Where this user's data lives (XDG Base Directory Specification).
+fn data_folder() -> Result<PathBuf, String> {
+    let base = match variable("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute()) {
+        Some(base) => base,
+        None => home()?.join(".local/share"),
+    };
+    Ok(base.join("credstash"))
+}
+
+fn home() -> Result<PathBuf, String> {
+    std::env::home_dir()
+        .filter(|home| !home.as_os_str().is_empty())
+        .ok_or_else(|| "the home folder of this user is not known; set HOME".to_owned())
+}
+
+/// The value of an environment variable; an empty one counts as not set.
+pub(crate) fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// What to open an AWS session with.
+#[cfg(feature = "aws")]
+pub(crate) fn session_options(global: &Global) -> Result<credstash::SessionOptions, Failed> {
+    if global.profile.is_some() && global.arn.is_some() {
+        return Err(Failed::Usage("argument -n/--arn: not allowed with argument -p/--profile".to_owned()));
+    }
+    if global.mfa_serial.is_some() && global.arn.is_none() {
+        return Err(Failed::Usage("argument --mfa-serial: needs the role that asks for it, -n ARN".to_owned()));
+    }
+    let kms_region = match global.kms_region.clone() {
+        Some(region) => Some(region),
+        None => saved_kms_region()?,
+    };
+    let given = |region: &Option<String>| region.clone().filter(|region| !region.is_empty());
+    Ok(credstash::SessionOptions {
+        region: given(&global.region).or_else(|| variable("AWS_DEFAULT_REGION")).or_else(|| variable("AWS_REGION")),
+        kms_region: given(&kms_region),
+        profile: global.profile.clone(),
+        role: global.arn.clone().map(|arn| role(arn, global)).transpose()?,
+        ca_bundle: variable("AWS_CA_BUNDLE").map(PathBuf::from),
+    })
+}
+
+#[cfg(feature = "aws")]
+fn role(arn: String, global: &Global) -> Result<credstash::Role, Failed> {
+    let mfa = match &global.mfa_serial {
+        None => None,
+        Some(serial) => {
+            let code = crate::input::prompt(&format!("MFA code of {serial}: "))?;
+            let code = String::from_utf8_lossy(code.expose()).trim().to_owned();
+            Some(credstash::Mfa { serial: serial.clone(), code })
+        }
+    };
+    Ok(credstash::Role { arn, session_name: global.session_name.clone(), mfa })
+}
+
+#[cfg(feature = "aws")]
+fn saved_kms_region() -> Result<Option<String>, Failed> {
+    let Ok(home) = home() else { return Ok(None) };
+    let path = home.join(".credstash");
+    match read_saved(&path)?.get(KMS_REGION) {
+        None => Ok(None),
+        Some(Value::String(region)) => Ok(Some(region.clone())),
+        Some(_) => Err(Failed::Message(format!("{}: the value of \"{KMS_REGION}\" is no text", path.display()))),
+    }
+}
+
+/// Saves `region` in `~/.credstash`, beside what else is in it; the file changes in one step.
+pub(crate) fn save_kms_region(region: &str) -> Result<(), Failed> {
+    let path = home().map_err(Failed::Message)?.join(".credstash");
+    let mut saved = read_saved(&path)?;
+    saved.insert(KMS_REGION.to_owned(), Value::String(region.to_owned()));
+    // A link stays a link.
+    let path = fs::canonicalize(&path).unwrap_or(path);
+    let draft = path.with_file_name(format!(".credstash.{}", std::process::id()));
+    let written = fs::write(&draft, format!("{}\n", Value::Object(saved))).and_then(|()| fs::rename(&draft, &path));
+    written.map_err(|error| {
+        let _ = fs::remove_file(&draft);
+        Failed::Message(format!("{} cannot be written: {error}", path.display()))
+    })
+}
+
+/// What `~/.credstash` holds; nothing, if it is not there.
+fn read_saved(path: &Path) -> Result<Map<String, Value>, Failed> {
+    let unusable = |reason: String| Failed::Message(format!("{}: {reason}", path.display()));
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Map::new()),
+        Err(error) => return Err(unusable(error.to_string())),
+    };
+    match serde_json::from_str(&text) {
+        Ok(Value::Object(saved)) => Ok(saved),
+        Ok(_) => Err(unusable(format!("holds no JSON object, such as {{\"{KMS_REGION}\": \"us-east-1\"}}"))),
+        Err(error) => Err(unusable(format!("is no JSON: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stores_have_addresses() {
+        let table = |table: &str| Ok(Address::DynamoDb { table: table.to_owned() });
+        assert_eq!(parse("dynamodb:team.a"), table("team.a"));
+        assert_eq!(parse("dynamodb:"), table(DEFAULT_TABLE));
+        let file =
+            |path: &str, key: &str| Ok(Address::Sqlite { path: path.into(), key: key.into(), made_by_readers: false });
+        assert_eq!(parse("sqlite:a/b.db"), file("a/b.db", "a/b.db.key"));
+        assert_eq!(parse("sqlite:b.db?key=/k"), file("b.db", "/k"));
+        for bad in ["", "x", "s3://b/p", "sqlite:", "sqlite:?key=x", "sqlite:x?key=", "dynamodb:a b", "dynamodb:ab"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The formats in which many credentials are written. All are text; which values and names fit is for each to say.
+//!
+//! A format either writes everything, so that its reader gets the same names and values back, or names what it
+//! cannot write. None can make its reader run anything.
+
+mod csv;
+mod dotenv;
+mod json;
+mod shell;
+mod yaml;
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use credstash::{Name, Secret};
+use zeroize::Zeroizing;
+
+use crate::report;
+
+/// How several credentials are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// One object, sorted, in ASCII
+    Json,
+    /// A line name,value for each
+    Csv,
+    /// A line NAME='value' for each, with the name in upper case, for sh and dotenv readers
+    Dotenv,
+    /// One block mapping, sorted, in ASCII
+    Yaml,
+    /// A line export NAME='value' for each, for eval; the name in upper case, and _ for what is no letter or digit
+    Shell,
+}
+
+/// How values that are no text are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Binary {
+    /// As base64; which ones is said on stderr
+    Base64,
+}
+
+/// Why credentials cannot be written in a format: a line for each of them.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Unfit(pub(crate) Vec<String>);
+
+/// One credential to write: its name, and its value as text.
+type Item<'a> = (&'a str, Cow<'a, str>);
+
+impl Format {
+    /// Writes `secrets`, all of them, sorted by name.
+    pub(crate) fn write(
+        self,
+        secrets: &BTreeMap<Name, Secret>,
+        binary: Option<Binary>,
+    ) -> Result<Zeroizing<Vec<u8>>, Unfit> {
+        let items = texts(secrets, binary)?;
+        let written = match self {
+            Self::Json => Ok(json::write(&items)),
+            Self::Csv => Ok(csv::write(&items)),
+            Self::Dotenv => dotenv::write(&items),
+            Self::Yaml => Ok(yaml::write(&items)),
+            Self::Shell => shell::write(&items),
+        };
+        written.map(Zeroizing::new).map_err(Unfit)
+    }
+
+    /// What follows the credentials when all of them are printed: one more line feed in the formats of the original.
+    pub(crate) fn ending(self) -> &'static [u8] {
+        match self {
+            Self::Shell => b"",
+            _ => b"\n",
+        }
+    }
+}
+
+fn texts(secrets: &BTreeMap<Name, Secret>, binary: Option<Binary>) -> Result<Vec<Item<'_>>, Unfit> {
+    let mut unfit = Vec::new();
+    let mut items = Vec::with_capacity(secrets.len());
+    for (name, secret) in secrets {
+        match (std::str::from_utf8(secret.expose()), binary) {
+            (Ok(text), _) => items.push((name.as_str(), Cow::Borrowed(text))),
+            (Err(_), Some(Binary::Base64)) => {
+                report::warn(&format!("{name} is not UTF-8 text, and written as base64"));
+                items.push((name.as_str(), Cow::Owned(STANDARD.encode(secret.expose()))));
+            }
+            (Err(_), None) => unfit.push(format!(
+                "{name}: its value is not UTF-8 text (print it alone with get, or give --binary base64)"
+            )),
+        }
+    }
+    if unfit.is_empty() { Ok(items) } else { Err(Unfit(unfit)) }
+}
+
+/// Writes each item with `line`, and gives either all lines or every refusal.
+fn lines<'a>(
+    items: &'a [Item<'a>],
+    line: impl Fn(&'a str, &'a str) -> Result<String, String>,
+) -> Result<Vec<u8>, Vec<String>> {
+    let (mut text, mut unfit) = (Vec::new(), Vec::new());
+    for (name, value) in items {
+        match line(name, value) {
+            Ok(line) => text.extend(line.into_bytes()),
+            Err(reason) => unfit.push(format!("{name}: {reason}")),
+        }
+    }
+    if unfit.is_empty() { Ok(text) } else { Err(unfit) }
+}
+
+/// Refuses the variables by which a shell or a loader chooses what to run: whoever may store a credential could
+/// otherwise run a program wherever it is read.
+fn check_variable(variable: &str) -> Result<(), String> {
+    const EXACT: [&str; 6] = ["BASH_ENV", "BASHOPTS", "IFS", "PATH", "PROMPT_COMMAND", "SHELLOPTS"];
+    const PREFIXES: [&str; 3] = ["DYLD_", "LD_", "PS"];
+    let is_prompt = |rest: &str| rest.len() == 1 && rest.bytes().all(|byte| byte.is_ascii_digit());
+    let chooses = EXACT.contains(&variable)
+        || PREFIXES
+            .iter()
+            .any(|prefix| variable.strip_prefix(prefix).is_some_and(|rest| *prefix != "PS" || is_prompt(rest)));
+    match chooses {
+        true => Err(format!("it would set {variable}, by which a shell or a loader chooses what to run")),
+        false => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_that_is_no_text_is_named_or_encoded() {
+        let secrets: BTreeMap<_, _> = [("bin", Secret::new(vec![0xff, 0])), ("text", Secret::from("x"))]
+            .map(|(name, secret)| (Name::new(name).expect("a valid name"), secret))
+            .into();
+        let refused = Format::Json.write(&secrets, None).expect_err("one is no text");
+        assert!(matches!(&refused.0[..], [message] if message.starts_with("bin:")), "{refused:?}");
+        let written = Format::Csv.write(&secrets, Some(Binary::Base64)).expect("encoded");
+        assert_eq!(&written[..], b"bin,/wA=\ntext,x\n");
+    }
+
+    #[test]
+    fn variables_that_choose_what_to_run_are_refused() {
+        for refused in ["PATH", "LD_PRELOAD", "DYLD_INSERT_LIBRARIES", "PS4", "IFS", "BASH_ENV"] {
+            assert!(check_variable(refused).is_err(), "{refused}");
+        }
+        for taken in ["PSQL_PASSWORD", "PS", "LDAP_PASSWORD", "PATHS", "DB_PASSWORD"] {
+            assert!(check_variable(taken).is_ok(), "{taken}");
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! The log: nothing unless asked for. Only this program's own lines, which hold no secret; those of the AWS SDK show
+//! whole requests and are left out.
+
+use std::fs::{File, OpenOptions};
+use std::path::Path;
+
+use env_logger::Target;
+use log::LevelFilter;
+
+/// Starts the log, at `level` and to `file`, or else to stderr. A log that cannot be had is no reason to withhold a
+/// credential: it is said on stderr, and the command goes on.
+pub(crate) fn start(level: Option<&str>, file: Option<&Path>) {
+    if level.is_none() && file.is_none() {
+        return;
+    }
+    let level = level.map_or(LevelFilter::Warn, |name| {
+        parse_level(name).unwrap_or_else(|| {
+            crate::report::warn(&format!(
+                "--log-level {name} is not one of ERROR, WARNING, INFO, DEBUG; taking WARNING"
+            ));
+            LevelFilter::Warn
+        })
+    });
+    let target = match file.map(open).transpose() {
+        Ok(Some(file)) => Target::Pipe(Box::new(file)),
+        Ok(None) => Target::Stderr,
+        Err(error) => {
+            crate::report::warn(&format!("the log file cannot be opened, so there is none: {error}"));
+            return;
+        }
+    };
+    env_logger::Builder::new().filter_module("credstash", level).target(target).init();
+}
+
+fn open(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().append(true).create(true).open(path)
+}
+
+/// Python's level names and numbers, which scripts written for the original give.
+fn parse_level(name: &str) -> Option<LevelFilter> {
+    match name.to_ascii_uppercase().as_str() {
+        "CRITICAL" | "FATAL" | "ERROR" | "50" | "40" => Some(LevelFilter::Error),
+        "WARNING" | "WARN" | "30" => Some(LevelFilter::Warn),
+        "INFO" | "20" => Some(LevelFilter::Info),
+        "DEBUG" | "10" => Some(LevelFilter::Debug),
+        "NOTSET" | "0" => Some(LevelFilter::Trace),
+        _ => None,
+    }
+}

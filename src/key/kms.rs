@@ -1,0 +1,98 @@
+//! AWS KMS as the key service: GenerateDataKey and Decrypt, under one KMS key.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use aws_sdk_kms::Client;
+use aws_sdk_kms::config::retry::RetryConfig;
+use aws_sdk_kms::primitives::Blob;
+
+use super::{KeyError, KeyService};
+use crate::aws::{Session, classify, code, into_ping};
+use crate::context::Context;
+use crate::failure::{Failure, FailureKind};
+use crate::secret::{DataKey, WrappedKey};
+
+const SERVICE: &str = "KMS";
+
+/// Wraps data keys under a KMS key. Unwrapping needs no name of a key: KMS reads it from the wrapped key.
+#[derive(Clone, Debug)]
+pub struct Kms {
+    client: Client,
+    key_id: String,
+    prepared: Arc<AtomicBool>,
+}
+
+impl Kms {
+    /// The key that is used when none is named.
+    pub const DEFAULT_KEY: &str = "alias/credstash";
+
+    /// A key service that makes data keys under `key_id`: an alias, an id or an ARN.
+    #[must_use]
+    pub fn new(session: &Session, key_id: impl Into<String>) -> Self {
+        Self { client: Client::new(&session.kms_config()), key_id: key_id.into(), prepared: Arc::default() }
+    }
+}
+
+#[async_trait]
+impl KeyService for Kms {
+    async fn generate(&self, len: usize, context: &Context) -> Result<(DataKey, WrappedKey), KeyError> {
+        log::debug!("KMS GenerateDataKey, key {}", self.key_id);
+        let failed = |failure| KeyError::Generate { service: SERVICE, key: self.key_id.clone(), failure };
+        let answer = self
+            .client
+            .generate_data_key()
+            .key_id(&self.key_id)
+            .number_of_bytes(i32::try_from(len).unwrap_or(i32::MAX))
+            .set_encryption_context(Some(pairs(context)))
+            .send()
+            .await
+            .map_err(|error| failed(classify("GenerateDataKey", &error)))?;
+        match (answer.plaintext, answer.ciphertext_blob) {
+            (Some(plaintext), Some(wrapped)) => {
+                Ok((DataKey::new(plaintext.into_inner()), WrappedKey::new(wrapped.into_inner())))
+            }
+            _ => Err(failed(incomplete("GenerateDataKey"))),
+        }
+    }
+
+    async fn unwrap_key(&self, wrapped: &WrappedKey, context: &Context) -> Result<DataKey, KeyError> {
+        log::debug!("KMS Decrypt");
+        let answer = self
+            .client
+            .decrypt()
+            .ciphertext_blob(Blob::new(wrapped.as_bytes()))
+            .set_encryption_context(Some(pairs(context)))
+            .send()
+            .await
+            .map_err(|error| match code(&error) {
+                Some("InvalidCiphertextException") => KeyError::Mismatch { service: SERVICE },
+                _ => KeyError::Unwrap { service: SERVICE, failure: classify("Decrypt", &error) },
+            })?;
+        match answer.plaintext {
+            Some(plaintext) => Ok(DataKey::new(plaintext.into_inner())),
+            None => Err(KeyError::Unwrap { service: SERVICE, failure: incomplete("Decrypt") }),
+        }
+    }
+
+    async fn prepare(&self) {
+        if self.prepared.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let once = aws_sdk_kms::Config::builder().retry_config(RetryConfig::disabled());
+        let ping = self.client.describe_key().key_id("-").customize().config_override(once).mutate_request(into_ping);
+        // Whatever the answer is, the connection is open; if it is not, the next call says why.
+        let _ = ping.send().await;
+    }
+}
+
+fn pairs(context: &Context) -> HashMap<String, String> {
+    context.pairs().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
+fn incomplete(operation: &str) -> Failure {
+    let message = format!("The answer to the {operation} operation is incomplete");
+    Failure::new(FailureKind::Other, message)
+}

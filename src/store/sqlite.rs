@@ -1,0 +1,337 @@
+//! The embedded store: rows in one SQLite file, which several processes may use at once.
+//!
+//! The write-ahead log lets readers and a writer go on side by side; `synchronous=FULL` makes a put that ended
+//! survive the loss of power. Files have mode 0600, and a folder that is made for them 0700.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::stream::{self, BoxStream, StreamExt as _};
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Row, named_params, params};
+
+use super::{Setup, SetupOutcome, SetupStep, Store, StoreError};
+use crate::envelope::{Digest, Sealed, Suite};
+use crate::failure::{Failure, FailureKind};
+use crate::files::{make_folder_of, new_private_file};
+use crate::name::Name;
+use crate::row::{Entry, MalformedAttribute, SealedRow};
+use crate::secret::WrappedKey;
+use crate::version::{Select, Version};
+
+/// Marks a file as a credential store, in its header: `cred` in ASCII.
+const APPLICATION_ID: i32 = 0x6372_6564;
+
+/// The version of the schema below.
+const SCHEMA_VERSION: i32 = 1;
+
+/// Texts compare byte for byte, as names and versions do everywhere.
+const SCHEMA: &str = "
+    CREATE TABLE credential (
+        name     TEXT NOT NULL,
+        version  TEXT NOT NULL,
+        key      BLOB NOT NULL,
+        contents BLOB NOT NULL,
+        hmac     BLOB NOT NULL,
+        digest   TEXT NOT NULL,
+        comment  TEXT,
+        PRIMARY KEY (name, version)
+    ) STRICT, WITHOUT ROWID";
+
+const ROW: &str = "name, version, comment, key, contents, hmac, digest";
+
+/// How long to wait for another process to finish its write.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A credential store in an SQLite file.
+#[derive(Clone, Debug)]
+pub struct Sqlite {
+    connection: Arc<Mutex<Connection>>,
+    place: Arc<str>,
+    made: bool,
+}
+
+impl Sqlite {
+    /// The store in the file at `path`.
+    ///
+    /// # Errors
+    /// [`StoreError::NotSetUp`] when there is no such file, [`StoreError::NotAStore`] when it is something else.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        match std::fs::metadata(path) {
+            Ok(_) => Self::connect(path, false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(StoreError::NotSetUp {
+                place: path.display().to_string(),
+                message: format!("there is no credential store at {}", path.display()),
+            }),
+            Err(error) => Err(failed(path, error)),
+        }
+    }
+
+    /// The store in the file at `path`, which is made, with the folders above it, if it is not there.
+    ///
+    /// # Errors
+    /// [`StoreError::NotAStore`] when the file is something else, [`StoreError::Failed`] when it cannot be made.
+    pub fn open_or_create(path: &Path) -> Result<Self, StoreError> {
+        make_folder_of(path).map_err(|error| failed(path, error))?;
+        // SQLite would make the file with the process's umask, and gives its mode to the files beside it.
+        match new_private_file().open(path) {
+            Ok(_) => Self::connect(path, true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Self::connect(path, false),
+            Err(error) => Err(failed(path, error)),
+        }
+    }
+
+    fn connect(path: &Path, made: bool) -> Result<Self, StoreError> {
+        let place = path.display().to_string();
+        let connection = prepare(path).map_err(|error| match error {
+            Unprepared::Foreign(reason) => StoreError::NotAStore { place: place.clone(), reason },
+            Unprepared::Failed(error) if error.sqlite_error_code() == Some(ErrorCode::NotADatabase) => {
+                StoreError::NotAStore { place: place.clone(), reason: error.to_string() }
+            }
+            Unprepared::Failed(error) => failed(path, error),
+        })?;
+        Ok(Self { connection: Arc::new(Mutex::new(connection)), place: place.into(), made })
+    }
+
+    /// Runs `work` where it may block: SQLite waits for the disk, and for other processes.
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let connection = Arc::clone(&self.connection);
+        let done = tokio::task::spawn_blocking(move || {
+            // A panic elsewhere has rolled its transaction back: a poisoned lock is as good as any.
+            work(&connection.lock().unwrap_or_else(PoisonError::into_inner))
+        });
+        done.await.unwrap_or_else(|error| Err(failed(Path::new(&*self.place), error)))
+    }
+
+    /// As [`Sqlite::run`], for work that fails in no other way than by SQLite.
+    async fn query<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let place = PathBuf::from(&*self.place);
+        self.run(move |connection| work(connection).map_err(|error| failed(&place, error))).await
+    }
+}
+
+enum Unprepared {
+    Foreign(String),
+    Failed(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for Unprepared {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Connects to the file, and makes the table in a new one; of several processes that do so at once, one does.
+fn prepare(path: &Path) -> Result<Connection, Unprepared> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    let marks = |connection: &Connection| -> rusqlite::Result<(i32, i32)> {
+        let application = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+        let schema = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        Ok((application, schema))
+    };
+    if marks(&connection)? == (0, 0) {
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        let transaction = rusqlite::Transaction::new_unchecked(&connection, rusqlite::TransactionBehavior::Immediate)?;
+        let tables: i64 = transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+        if tables == 0 {
+            transaction.execute(SCHEMA, [])?;
+            transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+            transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+            transaction.commit()?;
+        }
+    }
+    match marks(&connection)? {
+        (APPLICATION_ID, SCHEMA_VERSION) => {
+            connection.pragma_update(None, "synchronous", "FULL")?;
+            Ok(connection)
+        }
+        (APPLICATION_ID, version) => Err(Unprepared::Foreign(format!(
+            "its schema has version {version}, and this program knows version {SCHEMA_VERSION}"
+        ))),
+        _ => Err(Unprepared::Foreign("it is the database of another program".to_owned())),
+    }
+}
+
+#[async_trait]
+impl Store for Sqlite {
+    async fn setup(&self, options: &Setup, step: &(dyn Fn(SetupStep) + Sync)) -> Result<SetupOutcome, StoreError> {
+        options.refuse_all("SQLite")?;
+        if !self.made {
+            return Ok(SetupOutcome::Existed);
+        }
+        step(SetupStep::Creating);
+        Ok(SetupOutcome::Created)
+    }
+
+    async fn entries(&self) -> Result<Vec<Entry>, StoreError> {
+        self.query(|connection| {
+            let mut statement = connection.prepare("SELECT name, version, comment FROM credential")?;
+            statement.query_map([], read_entry)?.collect()
+        })
+        .await
+    }
+
+    async fn versions(&self, name: &Name) -> Result<Vec<Version>, StoreError> {
+        let name = name.clone();
+        self.query(move |connection| {
+            let mut statement = connection.prepare("SELECT version FROM credential WHERE name = ? ORDER BY version")?;
+            statement.query_map([name.as_str()], |row| row.get::<_, String>(0).map(Version::stored))?.collect()
+        })
+        .await
+    }
+
+    async fn newest(&self, name: &Name) -> Result<Option<Version>, StoreError> {
+        Ok(self.versions(name).await?.pop())
+    }
+
+    async fn get(&self, name: &Name, select: &Select) -> Result<SealedRow, StoreError> {
+        let (name, select) = (name.clone(), select.clone());
+        let place = PathBuf::from(&*self.place);
+        self.run(move |connection| {
+            let mut found = None;
+            match &select {
+                Select::Latest => {
+                    let sql = format!("SELECT {ROW} FROM credential WHERE name = ? ORDER BY version DESC LIMIT 1");
+                    let row = connection.query_row(&sql, [name.as_str()], read_row).optional();
+                    found = row.map_err(|error| failed(&place, error))?;
+                }
+                Select::Exactly(asked) => {
+                    let sql = format!("SELECT {ROW} FROM credential WHERE name = ? AND version = ?");
+                    for version in asked.candidates() {
+                        let row = connection.query_row(&sql, [name.as_str(), version.as_str()], read_row).optional();
+                        found = row.map_err(|error| failed(&place, error))?;
+                        if found.is_some() {
+                            break;
+                        }
+                    }
+                }
+            }
+            found.ok_or_else(|| StoreError::not_found(&name, &select))?
+        })
+        .await
+    }
+
+    /// All at once, from one snapshot of the file.
+    fn rows<'a>(&'a self, select: &'a Select) -> BoxStream<'a, Result<SealedRow, StoreError>> {
+        let wanted = select.clone();
+        let read = self.query(move |connection| match &wanted {
+            Select::Latest => {
+                let sql = format!(
+                    "SELECT {ROW} FROM credential AS this WHERE version =
+                        (SELECT max(version) FROM credential WHERE name = this.name)"
+                );
+                let mut statement = connection.prepare(&sql)?;
+                statement.query_map([], read_row)?.collect::<rusqlite::Result<Vec<_>>>()
+            }
+            Select::Exactly(asked) => {
+                let padded = asked.padded().as_str();
+                let verbatim = asked.candidates().nth(1).map(Version::as_str);
+                // One row for each name, with nulls in it where neither version is there.
+                let sql = format!(
+                    "SELECT {columns} FROM (SELECT DISTINCT name FROM credential) AS known
+                        LEFT JOIN credential AS this ON this.name = known.name AND this.version =
+                            (SELECT version FROM credential WHERE name = known.name AND version IN (:padded, :verbatim)
+                                ORDER BY version <> :padded LIMIT 1)",
+                    columns = ROW.replacen("name, version", "known.name, this.version", 1)
+                );
+                let mut statement = connection.prepare(&sql)?;
+                let rows = statement.query_map(named_params! {":padded": padded, ":verbatim": verbatim}, |row| {
+                    match row.get_ref(1)? {
+                        rusqlite::types::ValueRef::Null => Ok(Err(StoreError::not_found(&read_name(row)?, &wanted))),
+                        _ => read_row(row),
+                    }
+                })?;
+                rows.collect()
+            }
+        });
+        stream::once(read)
+            .flat_map(|read| match read {
+                Ok(rows) => stream::iter(rows).boxed(),
+                Err(error) => stream::iter([Err(error)]).boxed(),
+            })
+            .boxed()
+    }
+
+    async fn put(&self, row: &SealedRow) -> Result<(), StoreError> {
+        let SealedRow { entry: Entry { name, version, comment }, sealed } = row.clone();
+        let stored = self
+            .query({
+                let (name, version) = (name.clone(), version.clone());
+                move |connection| {
+                    let Suite::CtrHmac(digest) = sealed.suite;
+                    connection.execute(
+                        "INSERT INTO credential (name, version, comment, key, contents, hmac, digest)
+                            VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                        params![
+                            name.as_str(),
+                            version.as_str(),
+                            comment.filter(|comment| !comment.is_empty()),
+                            sealed.wrapped_key.as_bytes(),
+                            sealed.contents,
+                            sealed.mac,
+                            digest.name(),
+                        ],
+                    )
+                }
+            })
+            .await?;
+        if stored == 0 {
+            return Err(StoreError::Exists { name, version });
+        }
+        Ok(())
+    }
+
+    async fn delete(&self, name: &Name, version: &Version) -> Result<(), StoreError> {
+        let (name, version) = (name.clone(), version.clone());
+        self.query(move |connection| {
+            let sql = "DELETE FROM credential WHERE name = ? AND version = ?";
+            connection.execute(sql, [name.as_str(), version.as_str()]).map(drop)
+        })
+        .await
+    }
+}
+
+fn read_name(row: &Row<'_>) -> rusqlite::Result<Name> {
+    let name: String = row.get(0)?;
+    Name::new(name)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error)))
+}
+
+/// Reads the first three columns of [`ROW`].
+fn read_entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
+    Ok(Entry { name: read_name(row)?, version: Version::stored(row.get::<_, String>(1)?), comment: row.get(2)? })
+}
+
+/// Reads the columns of [`ROW`]; what is wrong with this row alone is the inner error.
+fn read_row(row: &Row<'_>) -> rusqlite::Result<Result<SealedRow, StoreError>> {
+    let entry = read_entry(row)?;
+    let digest: String = row.get(6)?;
+    let digest = match Digest::from_name(&digest) {
+        Ok(digest) => digest,
+        Err(unknown) => {
+            let Entry { name, version, .. } = entry;
+            let malformed = MalformedAttribute::new("digest", unknown);
+            return Ok(Err(StoreError::Malformed { name, version, malformed }));
+        }
+    };
+    let sealed = Sealed {
+        wrapped_key: WrappedKey::new(row.get(3)?),
+        suite: Suite::CtrHmac(digest),
+        contents: row.get(4)?,
+        mac: row.get(5)?,
+    };
+    Ok(Ok(SealedRow { entry, sealed }))
+}
+
+fn failed(path: &Path, error: impl std::fmt::Display) -> StoreError {
+    StoreError::Failed(Failure::new(FailureKind::Io, format!("the credential store {}: {error}", path.display())))
+}

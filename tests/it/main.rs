@@ -1,0 +1,16 @@
+//! The tests that need more than one room: real servers, the real program, the real original.
+//!
+//! One binary, since each one links the AWS SDK again; a module for each feature.
+
+mod contract;
+mod failures;
+mod formats;
+mod golden;
+mod help;
+mod interop;
+mod local;
+mod originals;
+mod races;
+mod servers;
+mod sessions;
+mod world;
