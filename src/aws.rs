@@ -3,6 +3,7 @@
 
 mod failure;
 mod http;
+mod pace;
 mod role;
 
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ use aws_types::os_shim_internal::{Env, Fs};
 use crate::failure::{Failure, FailureKind};
 
 pub(crate) use failure::{classify, code};
+pub(crate) use pace::Pace;
 pub use role::{Mfa, Role};
 
 /// Where nothing names a region, as in the original. No metadata service is asked: that can take seconds.

@@ -187,6 +187,10 @@ impl Vault {
                     match self.store.put(&row(&draft, &version, &sealed)).await {
                         Ok(()) => break,
                         Err(StoreError::Exists { .. }) if conflict < CONFLICTS => {
+                            log::debug!(
+                                "version {version} of {} was taken by another writer; looking again",
+                                draft.name
+                            );
                             pause(conflict).await;
                             version = self.next_version(&draft.name).await?;
                         }

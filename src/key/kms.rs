@@ -10,7 +10,7 @@ use aws_sdk_kms::config::retry::RetryConfig;
 use aws_sdk_kms::primitives::Blob;
 
 use super::{KeyError, KeyService};
-use crate::aws::{Session, classify, code, into_ping};
+use crate::aws::{Pace, Session, classify, code, into_ping};
 use crate::context::Context;
 use crate::failure::{Failure, FailureKind};
 use crate::secret::{DataKey, WrappedKey};
@@ -22,6 +22,7 @@ const SERVICE: &str = "KMS";
 pub struct Kms {
     client: Client,
     key_id: String,
+    pace: Arc<Pace>,
     prepared: Arc<AtomicBool>,
 }
 
@@ -32,22 +33,29 @@ impl Kms {
     /// A key service that makes data keys under `key_id`: an alias, an id or an ARN.
     #[must_use]
     pub fn new(session: &Session, key_id: impl Into<String>) -> Self {
-        Self { client: Client::new(&session.kms_config()), key_id: key_id.into(), prepared: Arc::default() }
+        Self {
+            client: Client::new(&session.kms_config()),
+            key_id: key_id.into(),
+            pace: Arc::default(),
+            prepared: Arc::default(),
+        }
     }
 }
 
 #[async_trait]
 impl KeyService for Kms {
     async fn generate(&self, len: usize, context: &Context) -> Result<(DataKey, WrappedKey), KeyError> {
-        log::debug!("KMS GenerateDataKey, key {}", self.key_id);
+        log::trace!("KMS GenerateDataKey, key {}", self.key_id);
         let failed = |failure| KeyError::Generate { service: SERVICE, key: self.key_id.clone(), failure };
-        let answer = self
+        let request = self
             .client
             .generate_data_key()
             .key_id(&self.key_id)
             .number_of_bytes(i32::try_from(len).unwrap_or(i32::MAX))
-            .set_encryption_context(Some(pairs(context)))
-            .send()
+            .set_encryption_context(Some(pairs(context)));
+        let answer = self
+            .pace
+            .run("GenerateDataKey", || request.clone().send())
             .await
             .map_err(|error| failed(classify("GenerateDataKey", &error)))?;
         match (answer.plaintext, answer.ciphertext_blob) {
@@ -59,18 +67,16 @@ impl KeyService for Kms {
     }
 
     async fn unwrap_key(&self, wrapped: &WrappedKey, context: &Context) -> Result<DataKey, KeyError> {
-        log::debug!("KMS Decrypt");
-        let answer = self
+        log::trace!("KMS Decrypt");
+        let request = self
             .client
             .decrypt()
             .ciphertext_blob(Blob::new(wrapped.as_bytes()))
-            .set_encryption_context(Some(pairs(context)))
-            .send()
-            .await
-            .map_err(|error| match code(&error) {
-                Some("InvalidCiphertextException") => KeyError::Mismatch { service: SERVICE },
-                _ => KeyError::Unwrap { service: SERVICE, failure: classify("Decrypt", &error) },
-            })?;
+            .set_encryption_context(Some(pairs(context)));
+        let answer = self.pace.run("Decrypt", || request.clone().send()).await.map_err(|error| match code(&error) {
+            Some("InvalidCiphertextException") => KeyError::Mismatch { service: SERVICE },
+            _ => KeyError::Unwrap { service: SERVICE, failure: classify("Decrypt", &error) },
+        })?;
         match answer.plaintext {
             Some(plaintext) => Ok(DataKey::new(plaintext.into_inner())),
             None => Err(KeyError::Unwrap { service: SERVICE, failure: incomplete("Decrypt") }),

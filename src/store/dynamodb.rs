@@ -4,33 +4,32 @@
 //! [`Attributes`], where `hmac` is Binary and holds the text of hexadecimal digits; older writers made it a String.
 //! `comment` is there only when it says something. Attributes that are not known are ignored.
 
-use std::collections::{HashMap, VecDeque};
+mod item;
+mod picker;
+mod table;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::error::ProvideErrorMetadata;
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_sdk_dynamodb::operation::query::QueryOutput;
+use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::operation::scan::builders::ScanFluentBuilder;
-use aws_sdk_dynamodb::primitives::Blob;
-use aws_sdk_dynamodb::types::{
-    AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, PointInTimeRecoverySpecification,
-    ProvisionedThroughput, ScalarAttributeType, TableStatus, Tag,
-};
+use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure;
 use aws_smithy_runtime_api::client::result::SdkError;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 
-use super::{Billing, Setup, SetupOutcome, SetupStep, Store, StoreError};
-use crate::aws::{Session, classify, code, into_ping};
-use crate::failure::{Failure, FailureKind};
+use self::item::{Item, decode, encode, take_entry, take_version, text};
+use self::picker::Picker;
+use super::{Setup, SetupOutcome, SetupStep, Store, StoreError};
+use crate::aws::{Pace, Session, classify, code, into_ping};
 use crate::name::Name;
-use crate::row::{Attributes, Entry, MalformedAttribute, SealedRow};
+use crate::row::{Entry, MalformedAttribute, SealedRow};
 use crate::version::{Select, Version};
-
-/// How often to look whether a new table can be used, and how many times: five minutes in all.
-const TABLE_POLL: (Duration, u32) = (Duration::from_secs(2), 150);
 
 /// A credential table in DynamoDB.
 #[derive(Clone, Debug)]
@@ -38,10 +37,9 @@ pub struct DynamoDb {
     client: Client,
     table: String,
     region: String,
+    pace: Arc<Pace>,
     prepared: Arc<AtomicBool>,
 }
-
-type Item = HashMap<String, AttributeValue>;
 
 impl DynamoDb {
     /// The table that is used when none is named.
@@ -54,6 +52,7 @@ impl DynamoDb {
             client: Client::new(session.config()),
             table: table.into(),
             region: session.region().to_owned(),
+            pace: Arc::default(),
             prepared: Arc::default(),
         }
     }
@@ -76,136 +75,59 @@ impl DynamoDb {
         }
     }
 
-    fn not_a_store(&self, reason: impl Into<String>) -> StoreError {
-        StoreError::NotAStore { place: format!("the table {}", self.table), reason: reason.into() }
+    fn not_a_store(&self, reason: impl ToString) -> StoreError {
+        StoreError::NotAStore { place: format!("the table {}", self.table), reason: reason.to_string() }
     }
 
-    fn scan(&self) -> ScanFluentBuilder {
-        log::debug!("DynamoDB Scan, table {}", self.table);
-        self.client.scan().table_name(&self.table)
-    }
-
-    async fn get_latest(&self, name: &Name) -> Result<Option<Item>, StoreError> {
-        log::debug!("DynamoDB Query, table {}, latest version of {name}", self.table);
-        let answer = self
-            .client
+    /// Asks for the rows of `name`, as they are after every write that ended before.
+    fn query(&self, name: &Name) -> QueryFluentBuilder {
+        self.client
             .query()
             .table_name(&self.table)
             .key_condition_expression("#name = :name")
             .expression_attribute_names("#name", "name")
             .expression_attribute_values(":name", text(name.as_str()))
             .consistent_read(true)
-            .scan_index_forward(false)
-            .limit(1)
-            .send()
-            .await
-            .map_err(|error| self.failed("Query", &error))?;
+    }
+
+    async fn send_query(&self, request: QueryFluentBuilder) -> Result<QueryOutput, StoreError> {
+        log::trace!("DynamoDB Query, table {}", self.table);
+        self.pace.run("Query", || request.clone().send()).await.map_err(|error| self.failed("Query", &error))
+    }
+
+    fn scan(&self) -> ScanFluentBuilder {
+        self.client.scan().table_name(&self.table)
+    }
+
+    /// One page of a scan, from `start` on, and where the next one starts.
+    async fn send_scan(
+        &self,
+        request: &ScanFluentBuilder,
+        start: Option<Item>,
+    ) -> Result<(Vec<Item>, Option<Item>), StoreError> {
+        log::trace!("DynamoDB Scan, table {}", self.table);
+        let request = request.clone().set_exclusive_start_key(start);
+        let answer = self.pace.run("Scan", || request.clone().send()).await;
+        let answer = answer.map_err(|error| self.failed("Scan", &error))?;
+        Ok((answer.items.unwrap_or_default(), answer.last_evaluated_key))
+    }
+
+    async fn get_latest(&self, name: &Name) -> Result<Option<Item>, StoreError> {
+        let answer = self.send_query(self.query(name).scan_index_forward(false).limit(1)).await?;
         Ok(answer.items.unwrap_or_default().pop())
     }
 
     async fn get_version(&self, name: &Name, version: &Version) -> Result<Option<Item>, StoreError> {
-        log::debug!("DynamoDB GetItem, table {}, version {version} of {name}", self.table);
-        let answer = self
+        log::trace!("DynamoDB GetItem, table {}, version {version} of {name}", self.table);
+        let request = self
             .client
             .get_item()
             .table_name(&self.table)
             .key("name", text(name.as_str()))
             .key("version", text(version.as_str()))
-            .consistent_read(true)
-            .send()
-            .await
-            .map_err(|error| self.failed("GetItem", &error))?;
-        Ok(answer.item)
-    }
-
-    async fn exists(&self) -> Result<bool, StoreError> {
-        let mut names = self.client.list_tables().into_paginator().items().send();
-        while let Some(name) = names.next().await {
-            if name.map_err(|error| self.failed("ListTables", &error))? == self.table {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    async fn create(&self, options: &Setup) -> Result<(), StoreError> {
-        let built = |error| StoreError::Failed(Failure::new(FailureKind::Other, format!("CreateTable: {error}")));
-        let mut request = self.client.create_table().table_name(&self.table);
-        for (attribute, key_type) in [("name", KeyType::Hash), ("version", KeyType::Range)] {
-            let definition =
-                AttributeDefinition::builder().attribute_name(attribute).attribute_type(ScalarAttributeType::S);
-            let key = KeySchemaElement::builder().attribute_name(attribute).key_type(key_type);
-            request = request
-                .attribute_definitions(definition.build().map_err(built)?)
-                .key_schema(key.build().map_err(built)?);
-        }
-        request = match options.billing.unwrap_or(Billing::OnDemand) {
-            Billing::OnDemand => request.billing_mode(BillingMode::PayPerRequest),
-            Billing::Provisioned => {
-                let one_a_second = ProvisionedThroughput::builder().read_capacity_units(1).write_capacity_units(1);
-                request.provisioned_throughput(one_a_second.build().map_err(built)?)
-            }
-        };
-        if options.deletion_protection {
-            request = request.deletion_protection_enabled(true);
-        }
-        request.send().await.map_err(|error| self.failed("CreateTable", &error))?;
-        Ok(())
-    }
-
-    /// Waits until the table can be used, and gives its ARN.
-    async fn wait_until_active(&self) -> Result<String, StoreError> {
-        let (interval, attempts) = TABLE_POLL;
-        for _ in 0..attempts {
-            let answer = self.client.describe_table().table_name(&self.table).send().await;
-            match answer {
-                Ok(answer) => {
-                    let table =
-                        answer.table.unwrap_or_else(|| aws_sdk_dynamodb::types::TableDescription::builder().build());
-                    if table.table_status == Some(TableStatus::Active) {
-                        return Ok(table.table_arn.unwrap_or_default());
-                    }
-                }
-                // A table that is just being made may not be known everywhere yet.
-                Err(error) if code(&error) == Some("ResourceNotFoundException") => {}
-                Err(error) => return Err(self.failed("DescribeTable", &error)),
-            }
-            tokio::time::sleep(interval).await;
-        }
-        let message = format!(
-            "the table {} could still not be used after {} s",
-            self.table,
-            interval.as_secs() * u64::from(attempts)
-        );
-        Err(StoreError::Failed(Failure::new(FailureKind::Other, message)))
-    }
-
-    async fn tag(&self, arn: &str, options: &Setup) -> Result<(), StoreError> {
-        let mut tags = options.tags.clone();
-        tags.entry("Name".to_owned()).or_insert_with(|| "credstash".to_owned());
-        let tags = tags
-            .into_iter()
-            .map(|(key, value)| Tag::builder().key(key).value(value).build())
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| StoreError::Failed(Failure::new(FailureKind::Other, format!("TagResource: {error}"))))?;
-        let request = self.client.tag_resource().resource_arn(arn).set_tags(Some(tags));
-        request.send().await.map_err(|error| self.failed("TagResource", &error))?;
-        Ok(())
-    }
-
-    async fn enable_recovery(&self) -> Result<(), StoreError> {
-        let on = PointInTimeRecoverySpecification::builder().point_in_time_recovery_enabled(true).build();
-        let on = on.map_err(|error| {
-            StoreError::Failed(Failure::new(FailureKind::Other, format!("UpdateContinuousBackups: {error}")))
-        })?;
-        self.client
-            .update_continuous_backups()
-            .table_name(&self.table)
-            .point_in_time_recovery_specification(on)
-            .send()
-            .await
-            .map_err(|error| self.failed("UpdateContinuousBackups", &error))?;
-        Ok(())
+            .consistent_read(true);
+        let answer = self.pace.run("GetItem", || request.clone().send()).await;
+        Ok(answer.map_err(|error| self.failed("GetItem", &error))?.item)
     }
 }
 
@@ -235,54 +157,48 @@ impl Store for DynamoDb {
             .expression_attribute_names("#name", "name")
             .expression_attribute_names("#version", "version")
             .expression_attribute_names("#comment", "comment");
-        let mut items = request.into_paginator().items().send();
         let mut entries = Vec::new();
-        while let Some(item) = items.next().await {
-            let mut item = item.map_err(|error| self.failed("Scan", &error))?;
-            entries.push(take_entry(&mut item).map_err(|error| self.not_a_store(error.to_string()))?);
+        let mut start = None;
+        loop {
+            let (items, next) = self.send_scan(&request, start).await?;
+            for mut item in items {
+                entries.push(take_entry(&mut item).map_err(|error| self.not_a_store(error))?);
+            }
+            if next.is_none() {
+                return Ok(entries);
+            }
+            start = next;
         }
-        Ok(entries)
     }
 
     async fn versions(&self, name: &Name) -> Result<Vec<Version>, StoreError> {
-        let request = self
-            .client
-            .query()
-            .table_name(&self.table)
-            .key_condition_expression("#name = :name")
-            .projection_expression("#name, #version")
-            .expression_attribute_names("#name", "name")
-            .expression_attribute_names("#version", "version")
-            .expression_attribute_values(":name", text(name.as_str()))
-            .consistent_read(true);
-        let mut items = request.into_paginator().items().send();
+        let request =
+            self.query(name).projection_expression("#name, #version").expression_attribute_names("#version", "version");
         let mut versions = Vec::new();
-        while let Some(item) = items.next().await {
-            let mut item = item.map_err(|error| self.failed("Query", &error))?;
-            versions.push(take_entry(&mut item).map_err(|error| self.not_a_store(error.to_string()))?.version);
+        let mut start = None;
+        loop {
+            let answer = self.send_query(request.clone().set_exclusive_start_key(start)).await?;
+            for mut item in answer.items.unwrap_or_default() {
+                versions.push(take_version(&mut item).map_err(|error| self.not_a_store(error))?);
+            }
+            if answer.last_evaluated_key.is_none() {
+                return Ok(versions);
+            }
+            start = answer.last_evaluated_key;
         }
-        Ok(versions)
     }
 
     async fn newest(&self, name: &Name) -> Result<Option<Version>, StoreError> {
-        let answer = self
-            .client
-            .query()
-            .table_name(&self.table)
-            .key_condition_expression("#name = :name")
+        let request = self
+            .query(name)
             .projection_expression("#version")
-            .expression_attribute_names("#name", "name")
             .expression_attribute_names("#version", "version")
-            .expression_attribute_values(":name", text(name.as_str()))
-            .consistent_read(true)
             .scan_index_forward(false)
-            .limit(1)
-            .send()
-            .await
-            .map_err(|error| self.failed("Query", &error))?;
-        let Some(mut item) = answer.items.unwrap_or_default().pop() else { return Ok(None) };
-        let version = take_text(&mut item, "version").map_err(|error| self.not_a_store(error.to_string()))?;
-        Ok(Some(Version::stored(version)))
+            .limit(1);
+        match self.send_query(request).await?.items.unwrap_or_default().pop() {
+            Some(mut item) => take_version(&mut item).map(Some).map_err(|error| self.not_a_store(error)),
+            None => Ok(None),
+        }
     }
 
     async fn get(&self, name: &Name, select: &Select) -> Result<SealedRow, StoreError> {
@@ -299,71 +215,71 @@ impl Store for DynamoDb {
             }
         }
         let item = item.ok_or_else(|| StoreError::not_found(name, select))?;
-        let (entry, item) = split(item).map_err(|error| self.not_a_store(error.to_string()))?;
+        let (entry, item) = split(item).map_err(|error| self.not_a_store(error))?;
         decode(entry, item)
     }
 
+    /// The rows are those that a consistent read of each name would give.
     fn rows<'a>(&'a self, select: &'a Select) -> BoxStream<'a, Result<SealedRow, StoreError>> {
-        // The values are those that a consistent read of each name would give.
-        let items = self.scan().consistent_read(true).into_paginator().items().send();
-        let state = (items, Picker::new(select), VecDeque::new(), false);
-        stream::unfold(state, move |(mut items, mut picker, mut ready, mut ended)| async move {
-            loop {
-                if let Some(row) = ready.pop_front() {
-                    return Some((row, (items, picker, ready, ended)));
-                }
-                if ended {
-                    return None;
-                }
-                let item = match items.next().await {
-                    Some(Ok(item)) => split(item).map_err(|error| self.not_a_store(error.to_string())),
-                    Some(Err(error)) => Err(self.failed("Scan", &error)),
-                    None => {
-                        ended = true;
-                        ready.extend(picker.finish());
-                        continue;
-                    }
-                };
-                match item {
-                    Ok((entry, item)) => ready.extend(picker.offer(entry, item)),
-                    Err(error) => {
-                        ended = true;
-                        ready.push_back(Err(error));
-                    }
+        let request = self.scan().consistent_read(true);
+        let first_page = Some((Picker::new(select), None));
+        stream::unfold((request, first_page), move |(request, page)| async move {
+            let (mut picker, start) = page?;
+            let (items, next) = match self.send_scan(&request, start).await {
+                Ok(page) => page,
+                Err(error) => return Some((vec![Err(error)], (request, None))),
+            };
+            let mut rows = Vec::new();
+            for item in items {
+                match split(item) {
+                    Ok((entry, item)) => rows.extend(picker.offer(entry, item)),
+                    Err(error) => return Some((vec![Err(self.not_a_store(error))], (request, None))),
                 }
             }
+            if next.is_none() {
+                rows.extend(picker.finish());
+                return Some((rows, (request, None)));
+            }
+            Some((rows, (request, Some((picker, next)))))
         })
+        .flat_map(stream::iter)
         .boxed()
     }
 
     async fn put(&self, row: &SealedRow) -> Result<(), StoreError> {
         let Entry { name, version, .. } = &row.entry;
-        log::debug!("DynamoDB PutItem, table {}, version {version} of {name}", self.table);
+        log::trace!("DynamoDB PutItem, table {}, version {version} of {name}", self.table);
         let request = self
             .client
             .put_item()
             .table_name(&self.table)
             .set_item(Some(encode(row)))
             .condition_expression("attribute_not_exists(#name)")
-            .expression_attribute_names("#name", "name");
-        request.send().await.map_err(|error| match code(&error) {
-            Some("ConditionalCheckFailedException") => {
-                StoreError::Exists { name: name.clone(), version: version.clone() }
-            }
-            _ => self.failed("PutItem", &error),
-        })?;
-        Ok(())
+            .expression_attribute_names("#name", "name")
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        match self.pace.run("PutItem", || request.clone().send()).await {
+            Ok(_) => Ok(()),
+            Err(error) => match error.as_service_error() {
+                // An attempt whose answer was lost had stored the row: its wrapped key is like no other.
+                Some(PutItemError::ConditionalCheckFailedException(conflict)) if holds(conflict.item(), row) => Ok(()),
+                Some(PutItemError::ConditionalCheckFailedException(_)) => {
+                    Err(StoreError::Exists { name: name.clone(), version: version.clone() })
+                }
+                _ => Err(self.failed("PutItem", &error)),
+            },
+        }
     }
 
     async fn delete(&self, name: &Name, version: &Version) -> Result<(), StoreError> {
-        log::debug!("DynamoDB DeleteItem, table {}, version {version} of {name}", self.table);
+        log::trace!("DynamoDB DeleteItem, table {}, version {version} of {name}", self.table);
         let request = self
             .client
             .delete_item()
             .table_name(&self.table)
             .key("name", text(name.as_str()))
             .key("version", text(version.as_str()));
-        request.send().await.map_err(|error| self.failed("DeleteItem", &error))?;
+        let deleted = self.pace.run("DeleteItem", || request.clone().send()).await;
+        deleted.map_err(|error| self.failed("DeleteItem", &error))?;
         Ok(())
     }
 
@@ -378,106 +294,14 @@ impl Store for DynamoDb {
     }
 }
 
-/// Chooses, of the items of a scan, the selected one of each name.
-///
-/// A scan gives the items of one name one after the other (they share a partition), so a name is done when another
-/// one begins. DynamoDB does not promise that; should a name come back, its later choice is handed on too, and the
-/// vault keeps the better of the two.
-struct Picker<'a> {
-    select: &'a Select,
-    current: Option<(Name, Option<(Entry, Item)>)>,
-}
-
-impl<'a> Picker<'a> {
-    fn new(select: &'a Select) -> Self {
-        Self { select, current: None }
-    }
-
-    /// Takes the next item; gives the row of the name before it, if the item begins another one.
-    fn offer(&mut self, entry: Entry, item: Item) -> Option<Result<SealedRow, StoreError>> {
-        let done = match &self.current {
-            Some((name, _)) if *name != entry.name => self.finish(),
-            _ => None,
-        };
-        let (_, best) = self.current.get_or_insert_with(|| (entry.name.clone(), None));
-        if self.select.prefers(&entry.version, best.as_ref().map(|(best, _)| &best.version)) {
-            *best = Some((entry, item));
-        }
-        done
-    }
-
-    /// The row of the last name.
-    fn finish(&mut self) -> Option<Result<SealedRow, StoreError>> {
-        let (name, best) = self.current.take()?;
-        Some(match best {
-            Some((entry, item)) => decode(entry, item),
-            None => Err(StoreError::not_found(&name, self.select)),
-        })
-    }
-}
-
 /// Takes what names the row out of the item.
 fn split(mut item: Item) -> Result<(Entry, Item), MalformedAttribute> {
     Ok((take_entry(&mut item)?, item))
 }
 
-fn take_entry(item: &mut Item) -> Result<Entry, MalformedAttribute> {
-    let name = Name::new(take_text(item, "name")?).map_err(|error| MalformedAttribute::new("name", error))?;
-    let version = Version::stored(take_text(item, "version")?);
-    // A comment of another type than text is somebody else's, as every attribute that is not known.
-    let comment = take_text(item, "comment").ok();
-    Ok(Entry { name, version, comment })
-}
-
-fn decode(entry: Entry, mut item: Item) -> Result<SealedRow, StoreError> {
-    let attributes = take_attributes(&mut item);
-    match attributes.and_then(Attributes::decode) {
-        Ok(sealed) => Ok(SealedRow { entry, sealed }),
-        Err(malformed) => Err(StoreError::Malformed { name: entry.name, version: entry.version, malformed }),
-    }
-}
-
-fn take_attributes(item: &mut Item) -> Result<Attributes, MalformedAttribute> {
-    let hmac = match item.remove("hmac") {
-        None => None,
-        Some(AttributeValue::B(blob)) => Some(blob.into_inner()),
-        Some(AttributeValue::S(text)) => Some(text.into_bytes()),
-        Some(_) => return Err(MalformedAttribute::new("hmac", "is neither Binary nor text")),
-    };
-    let mut optional = |attribute| match item.contains_key(attribute) {
-        true => take_text(item, attribute).map(Some),
-        false => Ok(None),
-    };
-    Ok(Attributes { key: optional("key")?, contents: optional("contents")?, hmac, digest: optional("digest")? })
-}
-
-fn take_text(item: &mut Item, attribute: &'static str) -> Result<String, MalformedAttribute> {
-    match item.remove(attribute) {
-        Some(AttributeValue::S(text)) => Ok(text),
-        Some(_) => Err(MalformedAttribute::new(attribute, "is no text")),
-        None => Err(MalformedAttribute::missing(attribute)),
-    }
-}
-
-fn encode(row: &SealedRow) -> Item {
-    let Attributes { key, contents, hmac, digest } = Attributes::from(&row.sealed);
-    let Entry { name, version, comment } = &row.entry;
-    [
-        ("name", Some(text(name.as_str()))),
-        ("version", Some(text(version.as_str()))),
-        ("key", key.map(AttributeValue::S)),
-        ("contents", contents.map(AttributeValue::S)),
-        ("hmac", hmac.map(Blob::new).map(AttributeValue::B)),
-        ("digest", digest.map(AttributeValue::S)),
-        ("comment", comment.as_deref().filter(|comment| !comment.is_empty()).map(text)),
-    ]
-    .into_iter()
-    .filter_map(|(attribute, value)| Some((attribute.to_owned(), value?)))
-    .collect()
-}
-
-fn text(value: &str) -> AttributeValue {
-    AttributeValue::S(value.to_owned())
+/// Whether `item` is `row`, stored before.
+fn holds(item: Option<&Item>, row: &SealedRow) -> bool {
+    item.is_some_and(|item| item.get("key") == encode(row).get("key"))
 }
 
 /// Whether a ValidationException says that the table has another key than `name` and `version`.

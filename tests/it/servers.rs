@@ -41,15 +41,10 @@ fn start() -> Servers {
         .unwrap_or_else(|error| panic!("{path} does not run: {error}"));
 
     let stdout = script.stdout.take().expect("stdout is piped");
-    let lines: Vec<String> = BufReader::new(stdout)
-        .lines()
-        .map_while(Result::ok)
-        .take_while(|line| line != "ready")
-        .collect();
+    let lines: Vec<String> =
+        BufReader::new(stdout).lines().map_while(Result::ok).take_while(|line| line != "ready").collect();
     let value = |name: &str| {
-        let value = lines
-            .iter()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        let value = lines.iter().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
         value.unwrap_or_else(|| {
             panic!(
                 "the test servers did not start, and said why above; run the tests with \

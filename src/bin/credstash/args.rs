@@ -66,7 +66,7 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "SERIAL")]
     pub(crate) mfa_serial: Option<String>,
 
-    /// Say on stderr, or in the log file, what is done: ERROR, WARNING, INFO or DEBUG
+    /// Say on stderr, or in the log file, what goes on: ERROR, WARNING, INFO, DEBUG, or TRACE for every call
     #[arg(long, global = true, value_name = "LEVEL")]
     pub(crate) log_level: Option<String>,
 

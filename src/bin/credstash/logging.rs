@@ -1,11 +1,25 @@
 //! The log: nothing unless asked for. Only this program's own lines, which hold no secret; those of the AWS SDK show
 //! whole requests and are left out.
+//!
+//! The levels are Python's, and as in the original a command that succeeds is silent at each of them; DEBUG tells of
+//! waits and retries, and TRACE, a level of our own, of every call.
 
 use std::fs::{File, OpenOptions};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use env_logger::Target;
 use log::LevelFilter;
+
+/// Whether the log is a file.
+static IN_FILE: AtomicBool = AtomicBool::new(false);
+
+/// Puts the message of a failure into the log, if that is a file: on stderr it stands already.
+pub(crate) fn failure(message: &str) {
+    if IN_FILE.load(Ordering::Relaxed) {
+        log::error!(target: "credstash", "{message}");
+    }
+}
 
 /// Starts the log, at `level` and to `file`, or else to stderr. A log that cannot be had is no reason to withhold a
 /// credential: it is said on stderr, and the command goes on.
@@ -16,7 +30,7 @@ pub(crate) fn start(level: Option<&str>, file: Option<&Path>) {
     let level = level.map_or(LevelFilter::Warn, |name| {
         parse_level(name).unwrap_or_else(|| {
             crate::report::warn(&format!(
-                "--log-level {name} is not one of ERROR, WARNING, INFO, DEBUG; taking WARNING"
+                "--log-level {name} is not one of ERROR, WARNING, INFO, DEBUG, TRACE; taking WARNING"
             ));
             LevelFilter::Warn
         })
@@ -29,6 +43,7 @@ pub(crate) fn start(level: Option<&str>, file: Option<&Path>) {
             return;
         }
     };
+    IN_FILE.store(file.is_some(), Ordering::Relaxed);
     env_logger::Builder::new().filter_module("credstash", level).target(target).init();
 }
 
@@ -43,7 +58,7 @@ fn parse_level(name: &str) -> Option<LevelFilter> {
         "WARNING" | "WARN" | "30" => Some(LevelFilter::Warn),
         "INFO" | "20" => Some(LevelFilter::Info),
         "DEBUG" | "10" => Some(LevelFilter::Debug),
-        "NOTSET" | "0" => Some(LevelFilter::Trace),
+        "TRACE" | "NOTSET" | "0" => Some(LevelFilter::Trace),
         _ => None,
     }
 }

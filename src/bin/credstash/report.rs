@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use credstash::{Error, Failure, FailureKind, NoNextVersion, StoreError};
 
+use crate::logging;
 use crate::output::visible;
 
 /// A command was used in a way that it is not made for.
@@ -108,7 +109,9 @@ fn named(error: &Error) -> String {
 
 fn say(line: &str) {
     // With stderr gone there is nobody left to tell.
-    let _ = writeln!(io::stderr(), "{}", visible(line));
+    let line = visible(line);
+    let _ = writeln!(io::stderr(), "{line}");
+    logging::failure(&line);
 }
 
 /// A usage error that was found after parsing: the usage is that of the command that was typed.

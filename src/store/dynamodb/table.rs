@@ -1,0 +1,109 @@
+//! Making the table: the steps of `setup`.
+
+use std::time::Duration;
+
+use aws_sdk_dynamodb::error::BuildError;
+use aws_sdk_dynamodb::types::{
+    AttributeDefinition, BillingMode, KeySchemaElement, KeyType, PointInTimeRecoverySpecification,
+    ProvisionedThroughput, ScalarAttributeType, TableStatus, Tag,
+};
+
+use super::DynamoDb;
+use crate::aws::code;
+use crate::failure::{Failure, FailureKind};
+use crate::store::{Billing, Setup, StoreError};
+
+/// How often to look whether a new table can be used, and how many times: five minutes in all.
+const POLL: (Duration, u32) = (Duration::from_secs(2), 150);
+
+impl DynamoDb {
+    pub(super) async fn exists(&self) -> Result<bool, StoreError> {
+        let mut names = self.client.list_tables().into_paginator().items().send();
+        while let Some(name) = names.next().await {
+            if name.map_err(|error| self.failed("ListTables", &error))? == self.table {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    pub(super) async fn create(&self, options: &Setup) -> Result<(), StoreError> {
+        let mut request = self.client.create_table().table_name(&self.table);
+        for (attribute, key_type) in [("name", KeyType::Hash), ("version", KeyType::Range)] {
+            let definition =
+                AttributeDefinition::builder().attribute_name(attribute).attribute_type(ScalarAttributeType::S);
+            let key = KeySchemaElement::builder().attribute_name(attribute).key_type(key_type);
+            request = request
+                .attribute_definitions(definition.build().map_err(unbuilt)?)
+                .key_schema(key.build().map_err(unbuilt)?);
+        }
+        request = match options.billing.unwrap_or(Billing::OnDemand) {
+            Billing::OnDemand => request.billing_mode(BillingMode::PayPerRequest),
+            Billing::Provisioned => {
+                let one_a_second = ProvisionedThroughput::builder().read_capacity_units(1).write_capacity_units(1);
+                request.provisioned_throughput(one_a_second.build().map_err(unbuilt)?)
+            }
+        };
+        if options.deletion_protection {
+            request = request.deletion_protection_enabled(true);
+        }
+        request.send().await.map_err(|error| self.failed("CreateTable", &error))?;
+        Ok(())
+    }
+
+    /// Waits until the table can be used, and gives its ARN.
+    pub(super) async fn wait_until_active(&self) -> Result<String, StoreError> {
+        let (interval, attempts) = POLL;
+        for _ in 0..attempts {
+            let answer = self.client.describe_table().table_name(&self.table).send().await;
+            match answer {
+                Ok(answer) => match answer.table {
+                    Some(table) if table.table_status == Some(TableStatus::Active) => {
+                        return Ok(table.table_arn.unwrap_or_default());
+                    }
+                    _ => {}
+                },
+                // A table that is just being made may not be known everywhere yet.
+                Err(error) if code(&error) == Some("ResourceNotFoundException") => {}
+                Err(error) => return Err(self.failed("DescribeTable", &error)),
+            }
+            tokio::time::sleep(interval).await;
+        }
+        let message = format!(
+            "the table {} could still not be used after {} s",
+            self.table,
+            interval.as_secs() * u64::from(attempts)
+        );
+        Err(StoreError::Failed(Failure::new(FailureKind::Other, message)))
+    }
+
+    pub(super) async fn tag(&self, arn: &str, options: &Setup) -> Result<(), StoreError> {
+        let mut tags = options.tags.clone();
+        tags.entry("Name".to_owned()).or_insert_with(|| "credstash".to_owned());
+        let tags = tags
+            .into_iter()
+            .map(|(key, value)| Tag::builder().key(key).value(value).build())
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(unbuilt)?;
+        let request = self.client.tag_resource().resource_arn(arn).set_tags(Some(tags));
+        request.send().await.map_err(|error| self.failed("TagResource", &error))?;
+        Ok(())
+    }
+
+    pub(super) async fn enable_recovery(&self) -> Result<(), StoreError> {
+        let on = PointInTimeRecoverySpecification::builder().point_in_time_recovery_enabled(true);
+        self.client
+            .update_continuous_backups()
+            .table_name(&self.table)
+            .point_in_time_recovery_specification(on.build().map_err(unbuilt)?)
+            .send()
+            .await
+            .map_err(|error| self.failed("UpdateContinuousBackups", &error))?;
+        Ok(())
+    }
+}
+
+/// The SDK's builders refuse what lacks a member; here each has all of them.
+fn unbuilt(error: BuildError) -> StoreError {
+    StoreError::Failed(Failure::new(FailureKind::Other, error.to_string()))
+}
