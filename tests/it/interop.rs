@@ -8,27 +8,15 @@ use crate::world::World;
 
 const DIGESTS: [&str; 6] = ["SHA", "SHA224", "SHA256", "SHA384", "SHA512", "MD5"];
 
-/// Commands for the original, each without standard input.
-fn typed<const N: usize>(commands: impl IntoIterator<Item = [String; N]>) -> Vec<(Vec<String>, Vec<u8>)> {
-    commands.into_iter().map(|words| (words.to_vec(), Vec::new())).collect()
-}
-
 #[test]
 fn every_digest() {
     let world = World::dynamodb();
     for digest in DIGESTS {
-        let stored = format!("ours-{digest} has been stored\n");
-        world.run(["put", &format!("ours-{digest}"), "a value", "-d", digest]).ok(stored);
-    }
-    let put = DIGESTS.map(|digest| ["put", &format!("theirs-{digest}"), "their value", "-d", digest].map(String::from));
-    let get = DIGESTS.map(|digest| ["get", &format!("ours-{digest}"), "-n"].map(String::from));
-    let commands = [typed(put), typed(get)].concat();
-    let (puts, gets) = (DIGESTS.len(), 2 * DIGESTS.len());
-    let ran = world.python_each(&commands);
-    ran[..puts].iter().for_each(|ran| assert_eq!(ran.code, Some(0), "{ran}"));
-    ran[puts..gets].iter().for_each(|ran| drop(ran.ok("a value")));
-    for digest in DIGESTS {
-        world.run(["get", &format!("theirs-{digest}")]).ok("their value\n");
+        let (ours, theirs) = (format!("ours-{digest}"), format!("theirs-{digest}"));
+        world.run(["put", &ours, "a value", "-d", digest]).ok(format!("{ours} has been stored\n"));
+        world.python(["put", &theirs, "a value", "-d", digest]).ok(format!("{theirs} has been stored\n"));
+        world.python(["get", &ours]).ok("a value\n");
+        world.run(["get", &theirs]).ok("a value\n");
     }
 }
 
@@ -115,19 +103,12 @@ print(credstash.getSecret('a', table=sys.argv[1], context={'id': 'YWJj=='}))";
 fn values_of_every_length() {
     let world = World::dynamodb();
     let value = |length: usize| -> Vec<u8> { b"0123456789abcdef-".iter().copied().cycle().take(length).collect() };
-    let lengths = [1, 15, 16, 17, 32, 33, 4096, 250_000];
-    let mut commands = Vec::new();
-    for length in lengths {
+    for length in [1, 15, 16, 17, 32, 33, 4096, 250_000] {
         let (ours, theirs) = (format!("ours-{length}"), format!("theirs-{length}"));
         world.run_with(&value(length), ["put", &ours, "-"]).ok(format!("{ours} has been stored\n"));
-        commands.push((vec!["put".to_owned(), theirs, "-".to_owned()], value(length)));
-        commands.push((vec!["get".to_owned(), "-n".to_owned(), ours], Vec::new()));
-    }
-    let ran = world.python_each(&commands);
-    for (length, ran) in lengths.into_iter().zip(ran.chunks(2)) {
-        ran[0].ok(format!("theirs-{length} has been stored\n"));
-        ran[1].ok(value(length));
-        world.run(["get", "-n", &format!("theirs-{length}")]).ok(value(length));
+        world.python_with(&value(length), ["put", &theirs, "-"]).ok(format!("{theirs} has been stored\n"));
+        world.python(["get", "-n", &ours]).ok(value(length));
+        world.run(["get", "-n", &theirs]).ok(value(length));
     }
 }
 
@@ -211,16 +192,10 @@ fn names_of_every_kind() {
         "[x]",
         &long,
     ];
-    let mut commands = Vec::new();
     for name in names {
         world.run(["put", name, "ours"]).ok(format!("{name} has been stored\n"));
-        commands.push(["get", name].map(String::from).to_vec());
-        commands.push(["put", "-v2", name, "theirs"].map(String::from).to_vec());
-    }
-    let commands: Vec<_> = commands.into_iter().map(|words| (words, Vec::new())).collect();
-    for (ran, name) in world.python_each(&commands).chunks(2).zip(names) {
-        ran[0].ok("ours\n");
-        ran[1].ok(format!("{name} has been stored\n"));
+        world.python(["get", name]).ok("ours\n");
+        world.python(["put", name, "theirs", "-v2"]).ok(format!("{name} has been stored\n"));
         world.run(["get", name]).ok("theirs\n");
     }
     // Without the name of two lines and the name of 2048 characters, on which a person could not tell list from keys.
@@ -299,7 +274,6 @@ fn old_and_foreign_rows() {
         ("unpadded", json!({"version": {"S": "1"}})),
         ("dotted", json!({"version": {"S": "1.2.3"}})),
     ];
-    let mut commands = Vec::new();
     for (name, changes) in &variants {
         let mut variant = row.clone();
         variant["name"]["S"] = json!(name);
@@ -308,10 +282,7 @@ fn old_and_foreign_rows() {
         }
         variant.as_object_mut().expect("an object").retain(|_, value| !value.is_null());
         world.put_row(&variant);
-        commands.push(["get", name].map(String::from));
-    }
-    world.python_each(&typed(commands)).iter().for_each(|ran| drop(ran.ok("v\n")));
-    for (name, _) in &variants {
+        world.python(["get", name]).ok("v\n");
         world.run(["get", name]).ok("v\n");
     }
     // The original cannot read these by version.

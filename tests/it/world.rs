@@ -7,7 +7,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -168,67 +168,22 @@ impl World {
 
     /// Runs the Python original with `stdin` on its standard input.
     pub(crate) fn python_with(&self, stdin: &[u8], args: impl IntoIterator<Item = impl Into<String>>) -> Ran {
-        let args = args.into_iter().map(Into::into).collect();
-        self.python_each(&[(args, stdin.to_vec())]).pop().expect("one result for one command")
-    }
-
-    /// Runs the Python original once for each of these arguments and standard inputs, in this order. Its libraries
-    /// are loaded once for all, since that takes it longer than most commands.
-    pub(crate) fn python_each(&self, commands: &[(Vec<String>, Vec<u8>)]) -> Vec<Ran> {
-        const ORIGINAL: &str = r#"
-import base64, json, os, sys, tempfile, traceback
-import credstash
-
-def text(fd, mode):
-    return open(fd, mode, encoding="utf-8", newline="\n", closefd=False)
-
-def run(args, stdin):
-    files = [tempfile.TemporaryFile() for _ in range(3)]
-    files[0].write(stdin)
-    files[0].seek(0)
-    child = os.fork()
-    if child == 0:
-        for fd, file in enumerate(files):
-            os.dup2(file.fileno(), fd)
-        sys.stdin, sys.stdout, sys.stderr = text(0, "r"), text(1, "w"), text(2, "w")
-        sys.argv = ["credstash", *args]
-        try:
-            credstash.main()
-            code = 0
-        except SystemExit as end:
-            code = end.code or 0
-        except BaseException:
-            traceback.print_exc()
-            code = 1
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    for file in files:
-        file.seek(0)
-    out, err = (base64.b64encode(file.read()).decode() for file in files[1:])
-    return {"stdout": out, "stderr": err, "code": code}
-
-commands = json.load(sys.stdin)
-json.dump([run(c["args"], base64.b64decode(c["stdin"])) for c in commands], sys.stdout)
-"#;
-        let commands_json: Vec<Value> =
-            commands.iter().map(|(args, stdin)| json!({"args": args, "stdin": STANDARD.encode(stdin)})).collect();
-        // It leaves a log where it runs.
-        let mut python = self.other(&servers().python);
-        python.arg("-c").arg(ORIGINAL).current_dir(self.folder.path().join("original"));
-        let ran = Ran::of(python, Value::from(commands_json).to_string().as_bytes());
-        assert!(ran.code == Some(0), "the original does not run\n{ran}");
-
+        let args: Vec<String> = args.into_iter().map(Into::into).collect();
+        let text = |value: &OsString| value.to_str().expect("UTF-8").to_owned();
+        let answer = Original::ask(&json!({
+            "args": args,
+            "stdin": STANDARD.encode(stdin),
+            "env": self.env.iter().map(|(name, value)| (name, text(value))).collect::<BTreeMap<_, _>>(),
+            // It leaves a log where it runs.
+            "folder": self.folder.path().join("original"),
+        }));
         let bytes = |value: &Value| STANDARD.decode(value.as_str().expect("base64")).expect("base64");
-        let results: Vec<Value> = serde_json::from_slice(&ran.stdout).expect("JSON");
-        let each = results.iter().zip(commands).map(|(result, (args, _))| Ran {
+        Ran {
             command: format!("original credstash {args:?}"),
-            stdout: bytes(&result["stdout"]),
-            stderr: String::from_utf8(bytes(&result["stderr"])).expect("UTF-8"),
-            code: result["code"].as_i64().and_then(|code| i32::try_from(code).ok()),
-        });
-        each.collect()
+            stdout: bytes(&answer["stdout"]),
+            stderr: String::from_utf8(bytes(&answer["stderr"])).expect("UTF-8"),
+            code: answer["code"].as_i64().and_then(|code| i32::try_from(code).ok()),
+        }
     }
 
     /// Runs a Python script, with `stdin` on its standard input, that must end well; gives what it prints.
@@ -340,6 +295,77 @@ json.dump({"screen": screen.decode(), "code": code}, sys.stdout)
     /// Puts a row as it is, whatever was there.
     pub(crate) fn put_row(&self, row: &Value) {
         self.call("PutItem", json!({"TableName": self.table, "Item": row}));
+    }
+}
+
+/// A Python that has loaded the original, which takes it longer than most commands, and runs each command in a child.
+struct Original {
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Original {
+    /// Has a command run by one that is idle, or by a new one.
+    fn ask(command: &Value) -> Value {
+        static IDLE: Mutex<Vec<Original>> = Mutex::new(Vec::new());
+        let idle = || IDLE.lock().expect("no panic while it is locked");
+        let one = idle().pop();
+        let mut one = one.unwrap_or_else(Self::start);
+        writeln!(one.stdin, "{command}").expect("Python reads on");
+        let mut answer = String::new();
+        one.stdout.read_line(&mut answer).expect("text");
+        idle().push(one);
+        serde_json::from_str(&answer).expect("Python answers in JSON, or has said why not")
+    }
+
+    /// It ends when its standard input is closed.
+    fn start() -> Self {
+        const SCRIPT: &str = r#"
+import base64, json, os, sys, tempfile, traceback
+import credstash
+
+def text(fd, mode):
+    return open(fd, mode, encoding="utf-8", newline="\n", closefd=False)
+
+def run(args, stdin, env, folder):
+    files = [tempfile.TemporaryFile() for _ in range(3)]
+    files[0].write(base64.b64decode(stdin))
+    files[0].seek(0)
+    child = os.fork()
+    if child == 0:
+        os.environ.clear()
+        os.environ.update(env)
+        os.chdir(folder)
+        for fd, file in enumerate(files):
+            os.dup2(file.fileno(), fd)
+        sys.stdin, sys.stdout, sys.stderr = text(0, "r"), text(1, "w"), text(2, "w")
+        sys.argv = ["credstash", *args]
+        try:
+            credstash.main()
+            code = 0
+        except SystemExit as end:
+            code = end.code or 0
+        except BaseException:
+            traceback.print_exc()
+            code = 1
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    for file in files:
+        file.seek(0)
+    out, err = (base64.b64encode(file.read()).decode() for file in files[1:])
+    return {"stdout": out, "stderr": err, "code": code}
+
+for line in sys.stdin:
+    print(json.dumps(run(**json.loads(line))), flush=True)
+"#;
+        let mut python = Command::new(&servers().python);
+        python.args(["-c", SCRIPT]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut python = python.spawn().expect("Python runs");
+        let stdin = python.stdin.take().expect("stdin is piped");
+        let stdout = BufReader::new(python.stdout.take().expect("stdout is piped"));
+        Self { stdin, stdout }
     }
 }
 
