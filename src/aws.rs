@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use aws_config::profile::{ProfileFileCredentialsProvider, ProfileSet};
 use aws_config::provider_config::ProviderConfig;
+use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig};
+use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_runtime::env_config::file::EnvConfigFiles;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
@@ -29,10 +30,17 @@ pub use role::{Mfa, Role};
 const DEFAULT_REGION: &str = "us-east-1";
 
 /// How long to wait for a connection before the next attempt.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long to wait for an answer before the next attempt.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How often a call that failed is attempted where no setting of AWS says so. Of a thousand calls some fail several
+/// times in a row: the SDK's three attempts would lose them.
+const ATTEMPTS: u32 = 6;
+
+/// The longest pause before the second attempt; it doubles with each further one.
+const FIRST_BACKOFF: Duration = Duration::from_millis(200);
 
 /// What to open a [`Session`] with. What is left out comes from where every AWS tool looks: the environment and
 /// the files in `~/.aws`.
@@ -64,20 +72,24 @@ impl Session {
     /// When the profile does not exist or the files in `~/.aws` cannot be read.
     pub async fn open(options: SessionOptions) -> Result<Self, Failure> {
         let profiles = load_profiles(options.profile.as_deref()).await?;
-        let setting = |name: &str| profiles.get(name).map(str::to_owned);
-        let region = options.region.or_else(|| setting("region")).unwrap_or_else(|| DEFAULT_REGION.to_owned());
-        let region = Region::new(region);
-        let ca_bundle = options.ca_bundle.or_else(|| setting("ca_bundle").map(PathBuf::from));
+        let region = options.region.as_deref().or(profiles.get("region")).unwrap_or(DEFAULT_REGION);
+        let region = Region::new(region.to_owned());
+        let ca_bundle = options.ca_bundle.or_else(|| profiles.get("ca_bundle").map(PathBuf::from));
         let http_client = SharedHttpClient::new(http::LazyClient::new(ca_bundle));
 
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
+            .profile_name(profiles.selected_profile())
             .region(region.clone())
             .http_client(http_client.clone())
             .timeout_config(
                 TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).read_timeout(READ_TIMEOUT).build(),
             );
+        if !speaks_of_retries(&profiles) {
+            let retries = RetryConfig::standard().with_max_attempts(ATTEMPTS).with_initial_backoff(FIRST_BACKOFF);
+            loader = loader.retry_config(retries);
+        }
         if let Some(profile) = options.profile {
-            loader = with_profile(loader, profile, region, http_client);
+            loader = loader.credentials_provider(profile_credentials(profile, region, http_client));
         }
         let mut config = loader.load().await;
         if let Some(role) = options.role {
@@ -110,8 +122,11 @@ impl Session {
 async fn load_profiles(asked: Option<&str>) -> Result<ProfileSet, Failure> {
     const UNASKED: &str = "default";
     let malconfigured = |message: String| Failure::new(FailureKind::Malconfigured, message);
+    let env = Env::real();
+    // An empty variable counts as not set.
+    let asked = asked.or(env.get("AWS_PROFILE").is_ok_and(|name| name.is_empty()).then_some(UNASKED));
     let asked = asked.map(|profile| profile.to_owned().into());
-    let profiles = aws_config::profile::load(&Fs::real(), &Env::real(), &EnvConfigFiles::default(), asked)
+    let profiles = aws_config::profile::load(&Fs::real(), &env, &EnvConfigFiles::default(), asked)
         .await
         .map_err(|error| malconfigured(failure::chain(&error)))?;
     let selected = profiles.selected_profile();
@@ -121,12 +136,21 @@ async fn load_profiles(asked: Option<&str>) -> Result<ProfileSet, Failure> {
     Ok(profiles)
 }
 
-/// Takes the credentials from the profile alone: the default chain would prefer keys in the environment.
-fn with_profile(loader: ConfigLoader, profile: String, region: Region, http_client: SharedHttpClient) -> ConfigLoader {
-    let provider_config = ProviderConfig::without_region().with_region(Some(region)).with_http_client(http_client);
-    let credentials =
-        ProfileFileCredentialsProvider::builder().configure(&provider_config).profile_name(profile.clone()).build();
-    loader.profile_name(profile).credentials_provider(credentials)
+/// Whether a setting of AWS says how often to try, and so wins over ours.
+fn speaks_of_retries(profiles: &ProfileSet) -> bool {
+    let env = Env::real();
+    ["AWS_MAX_ATTEMPTS", "AWS_RETRY_MODE"].iter().any(|variable| env.get(variable).is_ok())
+        || ["max_attempts", "retry_mode"].iter().any(|member| profiles.get(member).is_some())
+}
+
+/// The credentials of the profile alone: the default chain would prefer keys in the environment.
+fn profile_credentials(
+    profile: String,
+    region: Region,
+    http_client: SharedHttpClient,
+) -> ProfileFileCredentialsProvider {
+    let config = ProviderConfig::without_region().with_region(Some(region)).with_http_client(http_client);
+    ProfileFileCredentialsProvider::builder().configure(&config).profile_name(profile).build()
 }
 
 /// Turns the request of any operation into one for its endpoint's health, `GET /ping`, which every AWS endpoint
@@ -134,7 +158,9 @@ fn with_profile(loader: ConfigLoader, profile: String, region: Region, http_clie
 /// permission and leaves no record.
 pub(crate) fn into_ping(request: &mut HttpRequest) {
     let health = format!("{}/ping", request.uri().trim_end_matches('/'));
-    request.headers_mut().remove("x-amz-target");
+    for of_the_operation in ["content-length", "content-type", "x-amz-target"] {
+        request.headers_mut().remove(of_the_operation);
+    }
     *request.body_mut() = SdkBody::empty();
     // Both are valid texts; were one refused, the request would fail, which is ignored alike.
     let _ = request.set_method("GET");

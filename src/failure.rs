@@ -27,8 +27,12 @@ impl Failure {
     /// Whether the next call would fail alike, whatever credential it is about.
     #[must_use]
     pub fn concerns_every_call(&self) -> bool {
-        use FailureKind::{Io, Malconfigured, NoCredentials, RejectedCredentials, Throttled, Tls, Unreachable};
-        matches!(self.kind, Io | Malconfigured | NoCredentials | RejectedCredentials | Throttled | Tls | Unreachable)
+        use FailureKind as Kind;
+        match self.kind {
+            Kind::Denied | Kind::KeyUnusable | Kind::Other => false,
+            Kind::Io | Kind::Malconfigured | Kind::NoCredentials | Kind::RejectedCredentials => true,
+            Kind::Throttled | Kind::Tls | Kind::Unavailable | Kind::Unreachable => true,
+        }
     }
 }
 
@@ -56,6 +60,8 @@ pub enum FailureKind {
     KeyUnusable,
     /// The service asks for fewer calls, and went on doing so through all retries.
     Throttled,
+    /// The service answers that it cannot do its work now, through all attempts.
+    Unavailable,
     /// Nobody answers at the endpoint, or not in time.
     Unreachable,
     /// Somebody answers, but no trusted connection could be made.

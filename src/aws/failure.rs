@@ -4,31 +4,33 @@
 use std::error::Error;
 
 use aws_credential_types::provider::error::CredentialsError;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
 use crate::failure::{Failure, FailureKind};
 
 /// The error code that a service answered, if it answered at all.
-pub(crate) fn code<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> Option<&str> {
+pub(crate) fn code<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> Option<&str> {
     error.as_service_error().and_then(ProvideErrorMetadata::code)
 }
 
 /// What the failed call `operation` means for its caller, in the words of the original where it has some.
-pub(crate) fn classify<E, R>(operation: &str, error: &SdkError<E, R>) -> Failure
+pub(crate) fn classify<E>(operation: &str, error: &SdkError<E, HttpResponse>) -> Failure
 where
     E: ProvideErrorMetadata + Error + 'static,
-    R: std::fmt::Debug + 'static,
 {
-    match error {
-        SdkError::ServiceError(service) => {
-            let code = service.err().code().unwrap_or("Unknown");
-            let message = service.err().message().map_or_else(|| chain(service.err()), str::to_owned);
-            let message = format!("An error occurred ({code}) when calling the {operation} operation: {message}");
-            Failure::new(kind_of_code(code), message)
-        }
-        _ => unanswered(operation, error),
-    }
+    let SdkError::ServiceError(answer) = error else { return unanswered(operation, error) };
+    let status = answer.raw().status();
+    let kind = match answer.err().code() {
+        Some(code) => kind_of_code(code),
+        None if status.is_server_error() => FailureKind::Unavailable,
+        None => FailureKind::Other,
+    };
+    let code = answer.err().code().unwrap_or("Unknown");
+    // An answer that is none of AWS's, of a proxy for example, has no message.
+    let message = answer.err().message().map_or_else(|| format!("HTTP status {status}"), str::to_owned);
+    Failure::new(kind, format!("An error occurred ({code}) when calling the {operation} operation: {message}"))
 }
 
 /// A call to which no service gave an answer.
@@ -71,6 +73,12 @@ fn kind_of_code(code: &str) -> FailureKind {
         | "RequestExpired"
         | "SignatureDoesNotMatch"
         | "UnrecognizedClientException" => FailureKind::RejectedCredentials,
+        "DependencyTimeoutException"
+        | "InternalFailure"
+        | "InternalServerError"
+        | "KMSInternalException"
+        | "ServiceUnavailable"
+        | "ServiceUnavailableException" => FailureKind::Unavailable,
         "DisabledException"
         | "InvalidKeyUsageException"
         | "KMSInvalidStateException"

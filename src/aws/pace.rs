@@ -10,6 +10,7 @@ use std::future::Future;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use tokio::time::{Instant, sleep_until};
@@ -54,15 +55,14 @@ struct Turns {
 
 impl Pace {
     /// Makes the call `operation`, and makes it again while it is throttled.
-    pub(crate) async fn run<T, E, R, F>(
+    pub(crate) async fn run<T, E, F>(
         &self,
         operation: &str,
         mut call: impl FnMut() -> F,
-    ) -> Result<T, SdkError<E, R>>
+    ) -> Result<T, SdkError<E, HttpResponse>>
     where
-        F: Future<Output = Result<T, SdkError<E, R>>>,
+        F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
         E: ProvideErrorMetadata + Error + 'static,
-        R: std::fmt::Debug + 'static,
     {
         let deadline = Instant::now() + PATIENCE;
         loop {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use aws_sdk_kms::Client;
-use aws_sdk_kms::config::retry::RetryConfig;
+use aws_sdk_kms::config::retry::{RetryConfig, RetryPartition, TokenBucket};
 use aws_sdk_kms::primitives::Blob;
 
 use super::{KeyError, KeyService};
@@ -33,8 +33,12 @@ impl Kms {
     /// A key service that makes data keys under `key_id`: an alias, an id or an ARN.
     #[must_use]
     pub fn new(session: &Session, key_id: impl Into<String>) -> Self {
+        let config = aws_sdk_kms::config::Builder::from(&session.kms_config())
+            // Calls that fail are not a reason to give up on others: Pace sees to the service's health.
+            .retry_partition(RetryPartition::custom("credstash-kms").token_bucket(TokenBucket::unlimited()).build())
+            .build();
         Self {
-            client: Client::new(&session.kms_config()),
+            client: Client::from_conf(config),
             key_id: key_id.into(),
             pace: Arc::default(),
             prepared: Arc::default(),

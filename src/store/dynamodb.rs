@@ -13,13 +13,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::config::retry::RetryConfig;
+use aws_sdk_dynamodb::config::retry::{RetryConfig, RetryPartition, TokenBucket};
 use aws_sdk_dynamodb::error::ProvideErrorMetadata;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::query::QueryOutput;
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::operation::scan::builders::ScanFluentBuilder;
 use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 
@@ -48,8 +49,14 @@ impl DynamoDb {
     /// The store in `table`, whether it is set up or not.
     #[must_use]
     pub fn new(session: &Session, table: impl Into<String>) -> Self {
+        let config = aws_sdk_dynamodb::config::Builder::from(session.config())
+            // Calls that fail are not a reason to give up on others: Pace sees to the service's health.
+            .retry_partition(
+                RetryPartition::custom("credstash-dynamodb").token_bucket(TokenBucket::unlimited()).build(),
+            )
+            .build();
         Self {
-            client: Client::new(session.config()),
+            client: Client::from_conf(config),
             table: table.into(),
             region: session.region().to_owned(),
             pace: Arc::default(),
@@ -57,11 +64,10 @@ impl DynamoDb {
         }
     }
 
-    /// What a failed call means; `E` is the error of the operation.
-    fn failed<E, R>(&self, operation: &'static str, error: &SdkError<E, R>) -> StoreError
+    /// What a failed call means.
+    fn failed<E>(&self, operation: &'static str, error: &SdkError<E, HttpResponse>) -> StoreError
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
-        R: std::fmt::Debug + 'static,
     {
         let failure = classify(operation, error);
         let message = error.as_service_error().and_then(ProvideErrorMetadata::message).unwrap_or_default();

@@ -1,5 +1,7 @@
 //! Opens the vault: the one `match` that chooses a store and its key service.
 
+use std::path::Path;
+
 use credstash::Vault;
 
 use crate::args::Global;
@@ -18,41 +20,45 @@ pub(crate) enum Access {
 /// The vault at the address that `global` gives, with `key` as the master key of new credentials.
 pub(crate) async fn open(global: &Global, key: Option<&str>, access: Access) -> Result<Vault, Failed> {
     match Address::new(global)? {
-        #[cfg(feature = "aws")]
-        Address::DynamoDb { table } => {
-            let session = credstash::Session::open(crate::config::session_options(global)?).await?;
-            let store = credstash::DynamoDb::new(&session, table);
-            Ok(Vault::new(store, credstash::Kms::new(&session, key.unwrap_or(credstash::Kms::DEFAULT_KEY))))
+        Address::DynamoDb { table } => dynamodb(global, table, key).await,
+        Address::Sqlite { .. } if key.is_some() => {
+            Err(Failed::Usage("argument -k/--key: names a KMS key, and this store has its own key file".to_owned()))
         }
-        #[cfg(not(feature = "aws"))]
-        Address::DynamoDb { .. } => Err(Failed::Message(
-            "this build has no DynamoDB store; give --store local or --store sqlite:PATH".to_owned(),
-        )),
-        #[cfg(feature = "sqlite")]
-        Address::Sqlite { path, key: key_file, made_by_readers } => {
-            if key.is_some() {
-                return Err(Failed::Usage(
-                    "argument -k/--key: names a KMS key, and this store has its own key file".to_owned(),
-                ));
-            }
-            sqlite(&path, &key_file, made_by_readers || access == Access::Write)
+        Address::Sqlite { path, key, made_by_readers } => {
+            sqlite(&path, &key, made_by_readers || access == Access::Write)
         }
-        #[cfg(not(feature = "sqlite"))]
-        Address::Sqlite { .. } => Err(Failed::Message("this build has no SQLite store".to_owned())),
     }
+}
+
+#[cfg(feature = "aws")]
+async fn dynamodb(global: &Global, table: String, key: Option<&str>) -> Result<Vault, Failed> {
+    use credstash::{DynamoDb, Kms, Session};
+
+    let session = Session::open(crate::config::session_options(global)?).await?;
+    Ok(Vault::new(DynamoDb::new(&session, table), Kms::new(&session, key.unwrap_or(Kms::DEFAULT_KEY))))
+}
+
+#[cfg(not(feature = "aws"))]
+async fn dynamodb(_: &Global, _: String, _: Option<&str>) -> Result<Vault, Failed> {
+    Err(Failed::Message("this build has no DynamoDB store; give --store local or --store sqlite:PATH".to_owned()))
 }
 
 /// A store that is there has its key: a new key could open nothing of it, so one is made only for a new store.
 #[cfg(feature = "sqlite")]
-fn sqlite(path: &std::path::Path, key_file: &std::path::Path, make: bool) -> Result<Vault, Failed> {
-    use credstash::{LocalKey, Sqlite};
+fn sqlite(path: &Path, key_file: &Path, make: bool) -> Result<Vault, Failed> {
+    use credstash::{Error, LocalKey, Sqlite};
 
     if path.try_exists()? || !make {
-        let store = Sqlite::open(path).map_err(credstash::Error::from)?;
+        let store = Sqlite::open(path).map_err(Error::from)?;
         return Ok(Vault::new(store, LocalKey::read(key_file)?));
     }
     // The key first: a store without a key would be of no use, a key without a store is of no harm.
     let key = LocalKey::read_or_create(key_file)?;
-    let store = Sqlite::open_or_create(path).map_err(credstash::Error::from)?;
+    let store = Sqlite::open_or_create(path).map_err(Error::from)?;
     Ok(Vault::new(store, key))
+}
+
+#[cfg(not(feature = "sqlite"))]
+fn sqlite(_: &Path, _: &Path, _: bool) -> Result<Vault, Failed> {
+    Err(Failed::Message("this build has no SQLite store; give -t TABLE for one in DynamoDB".to_owned()))
 }

@@ -21,14 +21,14 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// A line such as `reading: 12 credentials`, for `what` "reading".
+    /// A line such as `reading: 12 credentials`, of which `what` is the first word.
     pub(crate) fn new(what: &'static str) -> Self {
         let is_terminal = io::stderr().is_terminal();
         Self { what, started: Instant::now(), is_terminal, shown: AtomicBool::new(false), last_ms: AtomicU64::new(0) }
     }
 
-    /// Shows that `count` are done.
-    pub(crate) fn show(&self, count: usize) {
+    /// Shows how far it is.
+    pub(crate) fn show(&self, state: impl std::fmt::Display) {
         let elapsed = self.started.elapsed();
         if !self.is_terminal || elapsed < PATIENCE {
             return;
@@ -39,14 +39,31 @@ impl Progress {
         }
         self.last_ms.store(now, Ordering::Relaxed);
         self.shown.store(true, Ordering::Relaxed);
-        let _ = write!(io::stderr(), "\r\x1b[K{}: {count} credentials", self.what);
+        let _ = write!(io::stderr(), "\r\x1b[K{}: {state}", self.what);
+    }
+
+    /// Waits for `work`, and shows how long it has been going on.
+    pub(crate) async fn during<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        let mut ticks = tokio::time::interval(INTERVAL);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                _ = ticks.tick() => self.show(format_args!("{} s", self.started.elapsed().as_secs())),
+            }
+        }
+    }
+
+    /// Takes the line away, so that something else can be said.
+    pub(crate) fn clear(&self) {
+        if self.shown.swap(false, Ordering::Relaxed) {
+            let _ = write!(io::stderr(), "\r\x1b[K");
+        }
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        if self.shown.load(Ordering::Relaxed) {
-            let _ = write!(io::stderr(), "\r\x1b[K");
-        }
+        self.clear();
     }
 }

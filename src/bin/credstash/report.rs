@@ -188,6 +188,7 @@ fn hint_for(kind: FailureKind) -> Option<&'static str> {
         FailureKind::Tls => {
             Some("if a proxy or endpoint has its own certificate authority, name its file in AWS_CA_BUNDLE")
         }
+        FailureKind::Unavailable => Some("the service has a fault: try again later"),
         FailureKind::Throttled => Some("the service asks for fewer calls: try again later"),
         _ => None,
     }

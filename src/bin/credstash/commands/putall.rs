@@ -88,7 +88,7 @@ pub(crate) async fn run(drafts: Vec<Draft>, vault: &Vault, out: &mut Output) -> 
             }
         }
         done += 1;
-        progress.show(done);
+        progress.show(format_args!("{done} credentials"));
     }
     if failures > 0 {
         return Err(Failed::Message(format!("{failures} of {done} credentials could not be stored")));

@@ -33,7 +33,9 @@ impl ReadOptions {
         context: &Context,
     ) -> Result<zeroize::Zeroizing<Vec<u8>>, Failed> {
         let progress = Progress::new("reading");
-        let collected = vault.get_all(pattern, select, context, &|count| progress.show(count)).await?;
+        let collected = vault
+            .get_all(pattern, select, context, &|count| progress.show(format_args!("{count} credentials")))
+            .await?;
         drop(progress);
         let Collected { secrets, failures } = collected;
         for error in failures.values() {

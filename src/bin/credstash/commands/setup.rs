@@ -6,6 +6,7 @@ use crate::args::Global;
 use crate::config::{self, Address};
 use crate::open::{Access, open};
 use crate::output::Output;
+use crate::progress::Progress;
 use crate::report::{self, Failed};
 
 /// Make the store: the DynamoDB table, or the embedded store and its key
@@ -67,7 +68,9 @@ pub(crate) async fn run(args: Args, global: &Global, out: &mut Output) -> Result
         out.line(&format!("KMS region set to {region}"))?;
     }
     let vault = open(global, None, Access::Write).await?;
+    let progress = Progress::new("waiting for the table");
     let step = |step| {
+        progress.clear();
         // What is lost if nobody reads it is a line, not the table.
         let _ = Output::stdout().line(match step {
             SetupStep::Creating => "Creating table...",
@@ -76,7 +79,9 @@ pub(crate) async fn run(args: Args, global: &Global, out: &mut Output) -> Result
             SetupStep::EnablingRecovery => "Turning point-in-time recovery on...",
         });
     };
-    match vault.setup(&options, &step).await? {
+    let outcome = progress.during(vault.setup(&options, &step)).await?;
+    progress.clear();
+    match outcome {
         SetupOutcome::Existed => {
             if options.billing.is_some() || options.point_in_time_recovery || options.deletion_protection {
                 report::warn("the table was there already, and its billing, recovery and protection stay as they are");
