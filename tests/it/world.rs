@@ -8,7 +8,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use base64::Engine as _;
@@ -439,8 +439,9 @@ impl Ran {
             1 => assert!(self.stderr.lines().count() == 1, "must say why in one line\n{self}"),
             _ => {
                 assert!(self.stderr.starts_with("usage: credstash"), "must show the usage\n{self}");
-                let last = self.stderr.lines().last().unwrap_or_default();
-                assert!(last.starts_with("credstash") && last.contains(": error: "), "must name the error\n{self}");
+                let mut lines = self.stderr.lines();
+                let is_error = |line: &str| line.starts_with("credstash") && line.contains(": error: ");
+                assert!(lines.any(is_error), "must name the error\n{self}");
             }
         }
         self
@@ -550,12 +551,23 @@ impl Recorder {
         Self::start(move |call, _| {
             // What is no call asks after the server's health.
             let (status, body) = call.map_or((200, json!("healthy")), &answer);
-            let body = body.to_string();
-            format!(
-                "HTTP/1.1 {status} Answered\r\nContent-Type: application/x-amz-json-1.0\r\nContent-Length: {}\r\n\
-                 Connection: close\r\n\r\n{body}",
-                body.len()
-            )
+            http_answer(status, &body)
+        })
+    }
+
+    /// Throttles the first `times` calls, and hands the others on to another server.
+    pub(crate) fn throttling(times: usize, server: &str) -> Self {
+        let address = server.strip_prefix("http://").expect("an http endpoint").to_owned();
+        let left = AtomicUsize::new(times);
+        Self::start(move |call, request| {
+            let is_left = |left: usize| left.checked_sub(1);
+            match call {
+                Some(_) if left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, is_left).is_ok() => {
+                    let body = json!({"__type": "com.amazon#ThrottlingException", "message": "Rate exceeded"});
+                    http_answer(400, &body)
+                }
+                _ => exchange(&address, request),
+            }
         })
     }
 
@@ -582,6 +594,15 @@ impl Recorder {
     pub(crate) fn calls(&self) -> Vec<Call> {
         self.calls.lock().expect("no panic while it is locked").clone()
     }
+}
+
+fn http_answer(status: u16, body: &Value) -> String {
+    let body = body.to_string();
+    format!(
+        "HTTP/1.1 {status} Answered\r\nContent-Type: application/x-amz-json-1.0\r\nContent-Length: {}\r\n\
+         Connection: close\r\n\r\n{body}",
+        body.len()
+    )
 }
 
 /// Reads one request, records it if it is a call, and answers it. A client that goes away is no failure of a test.
