@@ -1,7 +1,7 @@
 //! Rows in a DynamoDB table, exactly as credstash 1.17.1 writes them.
 //!
 //! The partition key is `name`, the sort key `version`, both text. The other attributes are those of
-//! [`Attributes`], where `hmac` is Binary and holds the text of hexadecimal digits; older writers made it a String.
+//! [`Attributes`](crate::row::Attributes), where `hmac` is Binary and holds the text of hexadecimal digits; older writers made it a String.
 //! `comment` is there only when it says something. Attributes that are not known are ignored.
 
 mod item;

@@ -77,10 +77,8 @@ pub(crate) fn unparsed(error: &clap::Error) -> ExitCode {
         }
         _ => {
             let text = error.render().to_string();
-            let mut parts = text.split("\n\n");
-            let message = parts.next().unwrap_or_default().trim_start_matches("error: ");
-            let usage = parts.find_map(|part| part.strip_prefix("Usage: ")).unwrap_or("credstash [OPTIONS] COMMAND");
-            say_usage(usage, message)
+            let message = text.split("\n\n").next().unwrap_or_default();
+            usage(message.trim_start_matches("error: ").trim_end())
         }
     }
 }
@@ -114,20 +112,15 @@ fn say(line: &str) {
     logging::failure(&line);
 }
 
-/// A usage error that was found after parsing: the usage is that of the command that was typed.
+/// In the form of the original: the usage of the command that was typed, then `credstash COMMAND: error: MESSAGE`.
 fn usage(message: &str) -> ExitCode {
     let mut definition = crate::args::definition();
     definition.build();
-    let typed = std::env::args().skip(1);
-    let command = typed.into_iter().find_map(|word| definition.find_subcommand(&word).cloned());
-    let usage = command.unwrap_or(definition).render_usage().to_string();
-    say_usage(usage.trim_start_matches("Usage: "), message)
-}
-
-/// In the form of the original: the usage, then `credstash COMMAND: error: MESSAGE`.
-fn say_usage(usage: &str, message: &str) -> ExitCode {
-    let program: Vec<&str> = usage.split_whitespace().take_while(|word| word.starts_with(char::is_lowercase)).collect();
-    let _ = writeln!(io::stderr(), "usage: {}\n{}: error: {}", usage.trim_end(), program.join(" "), message.trim_end());
+    let typed = std::env::args_os().skip(1).find_map(|word| definition.find_subcommand(word).cloned());
+    let mut command = typed.unwrap_or(definition);
+    let program = command.get_bin_name().unwrap_or("credstash").to_owned();
+    let usage = command.render_usage().to_string();
+    let _ = writeln!(io::stderr(), "usage: {}\n{program}: error: {message}", usage.trim_start_matches("Usage: "));
     ExitCode::from(USAGE)
 }
 
