@@ -32,7 +32,7 @@ pub struct SealedRow {
 impl SealedRow {
     /// The largest row in bytes, as [`SealedRow::size`] counts them: DynamoDB's limit of 400 KB for an item.
     ///
-    /// Every store keeps to it, so that a row can move to any other.
+    /// The vault keeps to it with every store, so that a row can move to any other.
     pub const MAX_SIZE: usize = 400 * 1024;
 
     /// The size in bytes of a row in a DynamoDB table: the names and the values of its attributes, `key` and

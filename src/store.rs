@@ -42,7 +42,8 @@ pub trait Store: Send + Sync {
     /// error it ends. A name that has no selected row gives [`StoreError::NotFound`].
     fn rows<'a>(&'a self, select: &'a Select) -> BoxStream<'a, Result<SealedRow, StoreError>>;
 
-    /// Stores a row if there is none of its name and version, else gives [`StoreError::Exists`].
+    /// Stores a row if there is none of its name and version, else gives [`StoreError::Exists`]. An empty comment is
+    /// none. The row itself, there already because the answer to an earlier attempt was lost, is no conflict.
     async fn put(&self, row: &SealedRow) -> Result<(), StoreError>;
 
     /// Deletes one version of a name; deleting what is not there is no error.
@@ -67,8 +68,11 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// For stores that have nothing to choose: an error that names the first option that was asked for.
-    fn refuse_all(&self, store: &'static str) -> Result<(), StoreError> {
+    /// For stores that have nothing to choose.
+    ///
+    /// # Errors
+    /// [`StoreError::Unsupported`] names the first option that was asked for.
+    pub fn refuse_all(&self, store: &'static str) -> Result<(), StoreError> {
         let asked = [
             (!self.tags.is_empty(), "tags"),
             (self.billing.is_some(), "billing"),
@@ -174,7 +178,8 @@ pub enum StoreError {
 
 impl StoreError {
     /// That no row of `name` answers to `select`.
-    fn not_found(name: &Name, select: &Select) -> Self {
+    #[must_use]
+    pub fn not_found(name: &Name, select: &Select) -> Self {
         let version = match select {
             Select::Latest => None,
             Select::Exactly(asked) => Some(asked.padded().clone()),

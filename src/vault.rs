@@ -19,9 +19,9 @@ use crate::version::{NewVersion, Select, Version};
 /// How many data keys are being unwrapped at a time when many secrets are read.
 const UNWRAPS_AT_ONCE: usize = 64;
 
-/// How often a put of the next version looks again after another writer took that version. Each time some other
-/// writer got through, so this many is as good as for ever; a store that is broken must still come to an end.
-const CONFLICTS: u32 = 1000;
+/// How often a put of the next version is refused although that version is not there. While other writers get through,
+/// it goes on for ever; a store that refuses for another reason must still come to an end.
+const STUCK: u32 = 10;
 
 /// The longest pause before a put of the next version looks again.
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
@@ -169,36 +169,44 @@ impl Vault {
     /// When the version exists, when there is no next one, when the secret is too large (found before anything is
     /// sent), or when the key service or the store fails.
     pub async fn put(&self, draft: Draft) -> Result<Version, Error> {
-        check_size(&draft, 0)?;
+        let least = match &draft.version {
+            NewVersion::Next => &Version::first(),
+            NewVersion::Exactly(version) => version,
+        };
+        check_size(&draft, least, 0)?;
         match &draft.version {
             NewVersion::Exactly(version) => {
                 let store = Arc::clone(&self.store);
                 tokio::spawn(async move { store.prepare().await });
-                let sealed = self.seal(&draft).await?;
+                let sealed = self.seal(&draft, version).await?;
                 self.store.put(&row(&draft, version, &sealed)).await?;
                 Ok(version.clone())
             }
             NewVersion::Next => {
                 let keys = Arc::clone(&self.keys);
                 tokio::spawn(async move { keys.prepare().await });
-                let mut version = self.next_version(&draft.name).await?;
-                let sealed = self.seal(&draft).await?;
-                for conflict in 0.. {
-                    match self.store.put(&row(&draft, &version, &sealed)).await {
-                        Ok(()) => break,
-                        Err(StoreError::Exists { .. }) if conflict < CONFLICTS => {
-                            log::debug!(
-                                "version {version} of {} was taken by another writer; looking again",
-                                draft.name
-                            );
-                            pause(conflict).await;
-                            version = self.next_version(&draft.name).await?;
-                        }
-                        Err(error) => return Err(error.into()),
-                    }
-                }
-                Ok(version)
+                let version = self.next_version(&draft.name).await?;
+                let sealed = self.seal(&draft, &version).await?;
+                self.put_next(&draft, version, &sealed).await
             }
+        }
+    }
+
+    /// Stores `sealed` as `version`, or as the version after those that other writers took meanwhile.
+    async fn put_next(&self, draft: &Draft, mut version: Version, sealed: &Sealed) -> Result<Version, Error> {
+        let (mut conflicts, mut stuck) = (0, 0);
+        loop {
+            match self.store.put(&row(draft, &version, sealed)).await {
+                Ok(()) => return Ok(version),
+                Err(StoreError::Exists { .. }) if stuck < STUCK => {}
+                Err(error) => return Err(error.into()),
+            }
+            log::debug!("version {version} of {} was taken by another writer; looking again", draft.name);
+            pause(conflicts).await;
+            let next = self.next_version(&draft.name).await?;
+            conflicts += 1;
+            stuck = if next == version { stuck + 1 } else { 0 };
+            version = next;
         }
     }
 
@@ -230,11 +238,12 @@ impl Vault {
         })
     }
 
-    async fn seal(&self, draft: &Draft) -> Result<Sealed, Error> {
+    /// Seals the secret of a draft, of which `version` is to be written.
+    async fn seal(&self, draft: &Draft, version: &Version) -> Result<Sealed, Error> {
         let suite = Suite::CtrHmac(draft.digest);
         let generated = self.keys.generate(suite.key_len(), &draft.context).await;
         let (key, wrapped) = generated.map_err(|error| Error::key(&draft.name, &draft.context, error))?;
-        check_size(draft, wrapped.as_bytes().len())?;
+        check_size(draft, version, wrapped.as_bytes().len())?;
         envelope::seal(suite, &key, wrapped, &draft.secret)
             .map_err(|error| Error::Envelope { name: draft.name.clone(), error })
     }
@@ -247,13 +256,9 @@ impl Vault {
     }
 }
 
-/// Refuses a draft whose row is too large with a wrapped key of `wrapped_key_len` bytes.
-fn check_size(draft: &Draft, wrapped_key_len: usize) -> Result<(), Error> {
-    let version = match &draft.version {
-        NewVersion::Next => Version::first(),
-        NewVersion::Exactly(version) => version.clone(),
-    };
-    let entry = Entry { name: draft.name.clone(), version, comment: draft.comment.clone() };
+/// Refuses a draft whose row is too large as this version, with a wrapped key of `wrapped_key_len` bytes.
+fn check_size(draft: &Draft, version: &Version, wrapped_key_len: usize) -> Result<(), Error> {
+    let entry = entry(draft, version);
     let secret = draft.secret.expose().len();
     let row = SealedRow::size(&entry, Suite::CtrHmac(draft.digest), wrapped_key_len, secret);
     if row > SealedRow::MAX_SIZE {
@@ -264,8 +269,11 @@ fn check_size(draft: &Draft, wrapped_key_len: usize) -> Result<(), Error> {
 
 /// The seal covers neither name nor version, so one sealed secret can be offered under one version after another.
 fn row(draft: &Draft, version: &Version, sealed: &Sealed) -> SealedRow {
-    let entry = Entry { name: draft.name.clone(), version: version.clone(), comment: draft.comment.clone() };
-    SealedRow { entry, sealed: sealed.clone() }
+    SealedRow { entry: entry(draft, version), sealed: sealed.clone() }
+}
+
+fn entry(draft: &Draft, version: &Version) -> Entry {
+    Entry { name: draft.name.clone(), version: version.clone(), comment: draft.comment.clone() }
 }
 
 /// A random pause, longer after more conflicts, so that writers that met once do not meet again.

@@ -198,18 +198,97 @@ fn pad(text: &str) -> String {
     format!("{text:0>width$}", width = Version::WIDTH)
 }
 
-/// The canonical decimal form of what Python's `int()` reads, for ASCII digits of any length.
+/// The zero of each script's decimal digits, which follow it in order (Unicode 14, general category Nd): what Python
+/// 3.11 takes for digits.
+const ZEROS: [char; 66] = [
+    '\u{30}',
+    '\u{660}',
+    '\u{6f0}',
+    '\u{7c0}',
+    '\u{966}',
+    '\u{9e6}',
+    '\u{a66}',
+    '\u{ae6}',
+    '\u{b66}',
+    '\u{be6}',
+    '\u{c66}',
+    '\u{ce6}',
+    '\u{d66}',
+    '\u{de6}',
+    '\u{e50}',
+    '\u{ed0}',
+    '\u{f20}',
+    '\u{1040}',
+    '\u{1090}',
+    '\u{17e0}',
+    '\u{1810}',
+    '\u{1946}',
+    '\u{19d0}',
+    '\u{1a80}',
+    '\u{1a90}',
+    '\u{1b50}',
+    '\u{1bb0}',
+    '\u{1c40}',
+    '\u{1c50}',
+    '\u{a620}',
+    '\u{a8d0}',
+    '\u{a900}',
+    '\u{a9d0}',
+    '\u{a9f0}',
+    '\u{aa50}',
+    '\u{abf0}',
+    '\u{ff10}',
+    '\u{104a0}',
+    '\u{10d30}',
+    '\u{11066}',
+    '\u{110f0}',
+    '\u{11136}',
+    '\u{111d0}',
+    '\u{112f0}',
+    '\u{11450}',
+    '\u{114d0}',
+    '\u{11650}',
+    '\u{116c0}',
+    '\u{11730}',
+    '\u{118e0}',
+    '\u{11950}',
+    '\u{11c50}',
+    '\u{11d50}',
+    '\u{11da0}',
+    '\u{16a60}',
+    '\u{16ac0}',
+    '\u{16b50}',
+    '\u{1d7ce}',
+    '\u{1d7d8}',
+    '\u{1d7e2}',
+    '\u{1d7ec}',
+    '\u{1d7f6}',
+    '\u{1e140}',
+    '\u{1e2f0}',
+    '\u{1e950}',
+    '\u{1fbf0}',
+];
+
+/// The value of a decimal digit of any script.
+fn digit(character: char) -> Option<char> {
+    if character.is_ascii() {
+        return character.is_ascii_digit().then_some(character);
+    }
+    let zero = ZEROS.iter().rev().find(|zero| **zero <= character)?;
+    char::from_digit(u32::from(character) - u32::from(*zero), 10)
+}
+
+/// The canonical decimal form of what Python's `int()` reads, of any length.
 fn decimal(text: &str) -> Option<String> {
     let text = text.trim();
     let (sign, digits) = match text.strip_prefix('-') {
         Some(digits) => ("-", digits),
         None => ("", text.strip_prefix('+').unwrap_or(text)),
     };
-    let is_number = digits.split('_').all(|group| !group.is_empty() && group.bytes().all(|byte| byte.is_ascii_digit()));
-    if !is_number {
+    if digits.split('_').any(str::is_empty) {
         return None;
     }
-    let digits = digits.replace('_', "");
+    let digits: String = digits.chars().filter(|character| *character != '_').map(digit).collect::<Option<_>>()?;
     match digits.trim_start_matches('0') {
         "" => Some("0".to_owned()),
         significant => Some(format!("{sign}{significant}")),
@@ -281,6 +360,8 @@ mod tests {
         assert_eq!(asked("05"), ["0000000000000000005", "05"]);
         assert_eq!(asked(" 1_0 "), ["0000000000000000010", " 1_0 "]);
         assert_eq!(asked("-5"), ["00000000000000000-5", "-5"]);
+        assert_eq!(asked("١٢"), ["0000000000000000012", "١٢"]);
+        assert_eq!(asked("1½"), ["000000000000000001½", "1½"]);
         assert_eq!(asked("abc"), ["0000000000000000abc", "abc"]);
         assert_eq!(asked("1__0"), ["0000000000000001__0", "1__0"]);
         assert_eq!(asked("0000000000000000005"), ["0000000000000000005"]);

@@ -144,9 +144,12 @@ impl Store for DynamoDb {
             return Ok(SetupOutcome::Existed);
         }
         step(SetupStep::Creating);
-        self.create(options).await?;
+        let outcome = self.create(options).await?;
         step(SetupStep::Waiting);
         let arn = self.wait_until_active().await?;
+        if outcome == SetupOutcome::Existed {
+            return Ok(outcome);
+        }
         step(SetupStep::Tagging);
         self.tag(&arn, options).await?;
         if options.point_in_time_recovery {
@@ -312,7 +315,7 @@ fn holds(item: Option<&Item>, row: &SealedRow) -> bool {
 
 /// Whether a ValidationException says that the table has another key than `name` and `version`.
 fn speaks_of_other_keys(message: &str) -> bool {
-    ["key element", "key schema", "Missing the key", "Type mismatch for key"]
-        .iter()
-        .any(|words| message.contains(words))
+    const OF_AWS: [&str; 4] = ["key element", "key schema", "Missing the key", "Type mismatch for key"];
+    const OF_DYNAMODB_LOCAL: [&str; 3] = ["conditions on the keys", "required keys", "Type mismatch for attribute"];
+    OF_AWS.iter().chain(&OF_DYNAMODB_LOCAL).any(|words| message.contains(words))
 }

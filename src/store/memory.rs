@@ -79,7 +79,9 @@ impl Store for Memory {
         if versions.contains_key(&version) {
             return Err(StoreError::Exists { name, version });
         }
-        versions.insert(version, row.clone());
+        let mut row = row.clone();
+        row.entry.comment = row.entry.comment.filter(|comment| !comment.is_empty());
+        versions.insert(version, row);
         Ok(())
     }
 

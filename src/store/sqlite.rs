@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
-use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Row, named_params, params};
+use rusqlite::{
+    Connection, ErrorCode, OptionalExtension as _, Row, Transaction, TransactionBehavior, named_params, params,
+};
 
 use super::{Setup, SetupOutcome, SetupStep, Store, StoreError};
 use crate::envelope::{Digest, Sealed, Suite};
@@ -138,11 +140,14 @@ fn prepare(path: &Path) -> Result<Connection, Unprepared> {
         let schema = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
         Ok((application, schema))
     };
-    if marks(&connection)? == (0, 0) {
+    let is_empty = |connection: &Connection| {
+        connection.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get::<_, bool>(0))
+    };
+    // A file of another program stays as it is, down to its journal mode.
+    if marks(&connection)? == (0, 0) && is_empty(&connection)? {
         connection.pragma_update(None, "journal_mode", "WAL")?;
-        let transaction = rusqlite::Transaction::new_unchecked(&connection, rusqlite::TransactionBehavior::Immediate)?;
-        let tables: i64 = transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-        if tables == 0 {
+        let transaction = Transaction::new_unchecked(&connection, TransactionBehavior::Immediate)?;
+        if is_empty(&transaction)? {
             transaction.execute(SCHEMA, [])?;
             transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
             transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;

@@ -79,8 +79,7 @@ const ZERO: &str = "zero\0byte";
 
 /// A world whose store holds a credential for each of these values: `v0`, `v1`, and so on.
 fn world_of(values: &[&str]) -> (World, BTreeMap<String, String>) {
-    let mut world = World::no_cloud();
-    world.set("CREDSTASH_STORE", "local");
+    let world = World::local();
     let stored: BTreeMap<String, String> =
         values.iter().enumerate().map(|(number, value)| (format!("v{number}"), (*value).to_owned())).collect();
     store(&world, &stored);
@@ -102,6 +101,15 @@ fn read_by_python(world: &World, script: &str, written: &Ran) -> BTreeMap<String
     serde_json::from_slice(&world.script(script, &[], &written.stdout)).expect("the script prints JSON")
 }
 
+/// What was read is what is expected; the first difference is shown, and not everything.
+#[track_caller]
+fn same(read: &BTreeMap<String, String>, expected: &BTreeMap<String, String>) {
+    for (name, value) in expected {
+        assert_eq!(read.get(name), Some(value), "{name}");
+    }
+    assert_eq!(read.len(), expected.len(), "and nothing else");
+}
+
 fn nothing_ran(world: &World) {
     assert!(!world.path("CANARY").exists(), "a value was run as a command");
 }
@@ -111,7 +119,7 @@ fn json_is_read_by_python() {
     let (world, stored) = world_of(&[NASTY, &[ZERO]].concat());
     let written = world.run(["getall"]);
     assert!(written.stdout.is_ascii(), "{written}");
-    assert_eq!(read_by_python(&world, "import json, sys; print(json.dumps(json.load(sys.stdin)))", &written), stored);
+    same(&read_by_python(&world, "import json, sys; print(json.dumps(json.load(sys.stdin)))", &written), &stored);
     // To the byte what Python writes, with one more line feed.
     let python = "import json, sys; print(json.dumps(json.load(sys.stdin), sort_keys=True, indent=4))";
     written.ok(world.script(python, &[], &written.stdout));
@@ -125,7 +133,7 @@ import csv, io, json, sys
 text = io.TextIOWrapper(sys.stdin.buffer, encoding='utf-8', newline='')
 print(json.dumps({name: value for name, value in csv.reader(text)}))";
     let written = world.run(["get", "*", "-f", "csv"]);
-    assert_eq!(read_by_python(&world, script, &written), stored);
+    same(&read_by_python(&world, script, &written), &stored);
 }
 
 #[test]
@@ -133,7 +141,8 @@ fn yaml_is_read_by_pyyaml() {
     let (world, stored) = world_of(&[NASTY, &[ZERO]].concat());
     let written = world.run(["getall", "-f", "yaml"]);
     assert!(written.stdout.is_ascii(), "{written}");
-    assert_eq!(read_by_python(&world, "import json, sys, yaml; print(json.dumps(yaml.safe_load(sys.stdin)))", &written), stored);
+    let script = "import json, sys, yaml; print(json.dumps(yaml.safe_load(sys.stdin)))";
+    same(&read_by_python(&world, script, &written), &stored);
 }
 
 /// `eval "$(credstash getall -f shell)"`, in each shell that is there; `sh` always is.
@@ -196,8 +205,7 @@ fn dotenv_is_read_by_sh_and_python_dotenv() {
         assert!(fit.contains_key(name) || is_unfit, "{name} is refused: {value:?}\n{refused}");
     }
 
-    let mut world = World::no_cloud();
-    world.set("CREDSTASH_STORE", "local");
+    let world = World::local();
     store(&world, &fit);
     let written = world.run(["getall", "-f", "dotenv"]);
     let file = world.file("written.env", &written.stdout);
@@ -205,14 +213,13 @@ fn dotenv_is_read_by_sh_and_python_dotenv() {
 
     let sourced = world.sh(&format!("set -a; . '{file}'; set +a; {}", environment_of(&fit)));
     let sourced: BTreeMap<String, String> = serde_json::from_slice(&sourced).expect("JSON");
-    assert_eq!(sourced, expected);
+    same(&sourced, &expected);
     let script = "
 import json, sys
 from dotenv import dotenv_values
 print(json.dumps(dotenv_values(sys.argv[1], interpolate=False)))";
-    let parsed: BTreeMap<String, String> =
-        serde_json::from_slice(&world.script(script, &[&file], b"")).expect("JSON");
-    assert_eq!(parsed, expected);
+    let parsed: BTreeMap<String, String> = serde_json::from_slice(&world.script(script, &[&file], b"")).expect("JSON");
+    same(&parsed, &expected);
     nothing_ran(&world);
     nothing_ran(&all);
 }
@@ -220,8 +227,7 @@ print(json.dumps(dotenv_values(sys.argv[1], interpolate=False)))";
 /// Values without a quote are written as the original writes them, so that whatever reads those files now goes on.
 #[test]
 fn dotenv_is_what_the_original_writes() {
-    let mut world = World::no_cloud();
-    world.set("CREDSTASH_STORE", "local");
+    let world = World::local();
     for (name, value) in [("db.password", "p4ss word"), ("a-b/c_d", "$x #y \"z\""), ("straße", "é"), ("empty", "")] {
         world.run(["put", name, value]).ok(format!("{name} has been stored\n"));
     }
@@ -233,10 +239,10 @@ fn dotenv_is_what_the_original_writes() {
 /// Names that a format cannot hold are refused by name; all of them, and nothing is written.
 #[test]
 fn names_that_do_not_fit_are_named() {
-    let mut world = World::no_cloud();
-    world.set("CREDSTASH_STORE", "local");
+    let world = World::local();
     world.run(["put", "good", "v"]).ok("good has been stored\n");
-    let unfit = ["a b", "a=b", "x;touch CANARY", "$(touch CANARY)", "`touch CANARY`", "two\nlines", "a:b", "q'", "(", "😀"];
+    let unfit =
+        ["a b", "a=b", "x;touch CANARY", "$(touch CANARY)", "`touch CANARY`", "two\nlines", "a:b", "q'", "(", "😀"];
     for name in unfit {
         world.run(["put", name, "v"]).ok(format!("{name} has been stored\n"));
     }
@@ -264,8 +270,7 @@ print(json.dumps({name: value for name, value in csv.reader(text)}))";
 /// For `-f shell` names become variables by a rule; two that become the same one are both named.
 #[test]
 fn names_become_variables() {
-    let mut world = World::no_cloud();
-    world.set("CREDSTASH_STORE", "local");
+    let mut world = World::local();
     for name in ["db.password", "9lives", "x;touch CANARY", "$(touch CANARY)", "a b=c"] {
         world.run(["put", name, "v"]).ok(format!("{name} has been stored\n"));
     }
@@ -290,9 +295,10 @@ export X_TOUCH_CANARY='v'
 /// Whoever may store a credential must not choose what its readers run.
 #[test]
 fn variables_by_which_programs_are_chosen_are_refused() {
-    for name in ["PATH", "ld_preload", "LD_LIBRARY_PATH", "DYLD_INSERT_LIBRARIES", "BASH_ENV", "IFS", "PS4", "prompt_command"] {
-        let mut world = World::no_cloud();
-        world.set("CREDSTASH_STORE", "local");
+    for name in
+        ["PATH", "ld_preload", "LD_LIBRARY_PATH", "DYLD_INSERT_LIBRARIES", "BASH_ENV", "IFS", "PS4", "prompt_command"]
+    {
+        let world = World::local();
         world.run(["put", name, "v"]).ok(format!("{name} has been stored\n"));
         for format in ["shell", "dotenv"] {
             world.run(["getall", "-f", format]).fails(1, name);
@@ -305,8 +311,7 @@ fn variables_by_which_programs_are_chosen_are_refused() {
 
 #[test]
 fn values_that_do_not_fit_are_named() {
-    let mut world = World::no_cloud();
-    world.set("CREDSTASH_STORE", "local");
+    let world = World::local();
     world.run(["put", "good", "v"]).ok("good has been stored\n");
     world.run_with(ZERO.as_bytes(), ["put", "zero", "-"]).ok("zero has been stored\n");
     for format in ["dotenv", "shell"] {
@@ -318,8 +323,7 @@ fn values_that_do_not_fit_are_named() {
 /// Bytes that are no text are an error in every format, or base64 if that is asked for.
 #[test]
 fn bytes_that_are_no_text() {
-    let mut world = World::no_cloud();
-    world.set("CREDSTASH_STORE", "local");
+    let world = World::local();
     let bytes: Vec<u8> = (0..=255).rev().collect();
     world.run_with(&bytes, ["put", "keystore", "-"]).ok("keystore has been stored\n");
     world.run(["put", "text", "v"]).ok("text has been stored\n");
@@ -333,7 +337,8 @@ fn bytes_that_are_no_text() {
     assert_eq!(encoded.code, Some(0), "{encoded}");
     encoded.mentions("keystore is not UTF-8 text, and written as base64");
     assert_eq!(encoded.json()["text"], "v");
-    let decode = "import base64, json, sys; sys.stdout.buffer.write(base64.b64decode(json.load(sys.stdin)['keystore']))";
+    let decode =
+        "import base64, json, sys; sys.stdout.buffer.write(base64.b64decode(json.load(sys.stdin)['keystore']))";
     assert_eq!(world.script(decode, &[], &encoded.stdout), bytes);
     for format in ["csv", "yaml", "dotenv", "shell"] {
         let encoded = world.run(["getall", "-f", format, "--binary", "base64"]);
@@ -345,8 +350,7 @@ fn bytes_that_are_no_text() {
 /// Nothing to write has its own form in each format, and getall ends with one more line feed than a pattern.
 #[test]
 fn empty_stores() {
-    let mut world = World::no_cloud();
-    world.set("CREDSTASH_STORE", "local");
+    let world = World::local();
     for (format, pattern, all) in
         [("json", "{}", "{}\n"), ("csv", "", "\n"), ("dotenv", "", "\n"), ("yaml", "{}\n", "{}\n\n"), ("shell", "", "")]
     {
@@ -360,8 +364,7 @@ fn empty_stores() {
 fn json_is_read_back_by_putall() {
     let (world, stored) = world_of(&[NASTY, &[ZERO]].concat());
     let written = world.run(["getall"]);
-    let mut copy = World::no_cloud();
-    copy.set("CREDSTASH_STORE", "local");
+    let copy = World::local();
     let put = copy.run_with(&written.stdout, ["putall", "-"]);
     assert_eq!(put.code, Some(0), "{put}");
     assert_eq!(copy.run(["getall"]).json(), Value::from_iter(stored));
@@ -370,8 +373,7 @@ fn json_is_read_back_by_putall() {
 /// The order of lines is that of the names, in every format.
 #[test]
 fn lines_are_sorted_by_name() {
-    let mut world = World::no_cloud();
-    world.set("CREDSTASH_STORE", "local");
+    let world = World::local();
     for name in ["b", "a", "ä", "Z", "a.b", "a-b"] {
         world.run(["put", name, "v"]).ok(format!("{name} has been stored\n"));
     }

@@ -9,13 +9,6 @@ use serde_json::json;
 
 use crate::world::{SECRET, World};
 
-/// A machine where credentials are kept in the local store.
-fn local() -> World {
-    let mut world = World::no_cloud();
-    world.set("CREDSTASH_STORE", "local");
-    world
-}
-
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).expect("there").permissions().mode() & 0o7777
 }
@@ -45,7 +38,7 @@ fn it_is_made_on_first_use() {
 /// Reading makes it too: an empty store, not an error, is what somebody new finds.
 #[test]
 fn an_empty_one_can_be_read() {
-    let world = local();
+    let world = World::local();
     world.run(["list"]).ok("");
     world.run(["keys"]).ok("");
     world.run(["getall"]).ok("{}\n");
@@ -54,7 +47,7 @@ fn an_empty_one_can_be_read() {
 
 #[test]
 fn it_lives_where_the_data_of_this_user_lives() {
-    let mut world = local();
+    let mut world = World::local();
     let data = world.home("data");
     world.set("XDG_DATA_HOME", &data);
     world.run(["put", "a", "v"]).ok("a has been stored\n");
@@ -66,7 +59,6 @@ fn it_lives_where_the_data_of_this_user_lives() {
     world.run(["put", "b", "v"]).ok("b has been stored\n");
     assert_eq!(files(&world.home(".local/share/credstash")), ["credentials.db", "key"]);
     assert!(!world.path("data").exists());
-
 }
 
 /// Whatever the umask is, others see nothing.
@@ -92,7 +84,7 @@ fn others_may_not_see_it() {
 
 #[test]
 fn a_key_that_others_can_read_is_refused() {
-    let world = local();
+    let world = World::local();
     world.run(["put", "a", "v"]).ok("a has been stored\n");
     let key = world.home(".local/share/credstash/key");
     for open in [0o640, 0o604, 0o660, 0o700 | 0o010] {
@@ -108,7 +100,7 @@ fn a_key_that_others_can_read_is_refused() {
 /// A new key could open nothing of what is there: none is made beside a store that has rows.
 #[test]
 fn a_lost_key_is_not_replaced() {
-    let world = local();
+    let world = World::local();
     world.run(["put", "a", "v"]).ok("a has been stored\n");
     let key = world.home(".local/share/credstash/key");
     let kept = world.home("kept");
@@ -123,7 +115,7 @@ fn a_lost_key_is_not_replaced() {
 
 #[test]
 fn another_key_is_told_from_another_context() {
-    let world = local();
+    let world = World::local();
     world.run(["put", "a", "v", "k=v"]).ok("a has been stored\n");
     world.run(["get", "a"]).fails(1, "The encryption context provided may not match").mentions("No context was given");
     world.run(["get", "a", "k=other-value"]).fails(1, "LOCAL KEY ERROR").mentions("keys: k");
@@ -151,6 +143,10 @@ fn a_store_has_an_address() {
     world.run(["get", "a"]).ok("2\n");
     // The flag wins over the environment.
     world.run(["get", "a", "--store", "sqlite:one.db"]).ok("1\n");
+    // A table is a flag too, and so wins over the variable, which wins over the other variable.
+    world.set("CREDSTASH_DEFAULT_TABLE", "table");
+    world.run(["get", "a"]).ok("2\n");
+    world.run(["-t", "table", "get", "a"]).fails(1, "Unable to locate credentials");
     // Each with its own key.
     world.run(["get", "a", "--store", "sqlite:two.db?key=one.db.key"]).fails(1, "sealed under the local key");
 
@@ -180,7 +176,9 @@ fn a_named_store_must_be_there_to_be_read() {
 fn setup_makes_it_once() {
     let world = World::no_cloud();
     let made = world.run(["--store", "sqlite:a.db", "setup"]);
-    made.prints("Creating table...\nTable has been created. Keep a copy of the key a.db.key: without it nothing can be read\n");
+    made.prints(
+        "Creating table...\nTable has been created. Keep a copy of the key a.db.key: without it nothing can be read\n",
+    );
     world.run(["--store", "sqlite:a.db", "setup"]).ok("Credential Store table already exists\n");
     world.run(["--store", "sqlite:a.db", "getall"]).ok("{}\n");
     world.run(["--store", "sqlite:b.db", "setup", "--tags", "a=b"]).fails(1, "SQLite has no tags");
@@ -230,7 +228,7 @@ database.commit()";
 /// The same commands, flags and outputs as in the cloud.
 #[test]
 fn everything_works_as_on_dynamodb() {
-    let world = local();
+    let world = World::local();
     world.run(["put", "db.password", "one", "-c", "first", "env=prod"]).ok("db.password has been stored\n");
     world.run(["put", "-a", "db.password", "two", "env=prod"]).ok("db.password has been stored\n");
     world.run(["put", "db.user", "app", "env=prod", "-d", "SHA512"]).ok("db.user has been stored\n");
@@ -248,17 +246,21 @@ db.password -- version 0000000000000000002 -- comment
 db.user     -- version 0000000000000000001 -- comment 
 ");
     world.run(["put", "a", SECRET]).fails(1, "a version 0000000000000000001 is already in the credential store");
-    let deleting = "Deleting db.password -- version 0000000000000000001\nDeleting db.password -- version 0000000000000000002\n";
+    let deleting =
+        "Deleting db.password -- version 0000000000000000001\nDeleting db.password -- version 0000000000000000002\n";
     world.run(["delete", "db.password"]).ok(deleting);
     world.run(["delete", "db.password"]).fails(1, "Item {'name': 'db.password'} couldn't be found.");
     world.run(["get", "db.password", "-v", "1"]).fails(1, "'version': '0000000000000000001'} couldn't be found.");
-    world.run(["getall", "--skip-undecryptable"]).prints("{\n    \"a\": \"2\",\n    \"b\": \"1\"\n}\n").mentions("left out db.user");
+    world
+        .run(["getall", "--skip-undecryptable"])
+        .prints("{\n    \"a\": \"2\",\n    \"b\": \"1\"\n}\n")
+        .mentions("left out db.user");
 }
 
 /// Bytes of every kind and length, up to the same limit as in the cloud.
 #[test]
 fn values_of_every_kind() {
-    let world = local();
+    let world = World::local();
     let bytes: Vec<u8> = (0..=255).cycle().take(250_000).collect();
     for (number, value) in [&b""[..], b"\0", b"\r\n", &bytes[..16], &bytes[..17], &bytes].into_iter().enumerate() {
         let name = number.to_string();
@@ -271,7 +273,7 @@ fn values_of_every_kind() {
 /// The file holds nothing that can be read without the key.
 #[test]
 fn the_file_holds_no_plaintext() {
-    let world = local();
+    let world = World::local();
     world.run(["put", "a", SECRET]).ok("a has been stored\n");
     let folder = world.home(".local/share/credstash");
     for file in files(&folder) {
@@ -284,7 +286,7 @@ fn the_file_holds_no_plaintext() {
 /// What was put under one name or context is not what is read under another.
 #[test]
 fn rows_are_sealed_against_change() {
-    let world = local();
+    let world = World::local();
     world.run(["put", "a", SECRET]).ok("a has been stored\n");
     let path = world.home(".local/share/credstash/credentials.db");
     let change = |sql: &str| {
@@ -320,7 +322,7 @@ fn at_once(world: &World, commands: &[Vec<String>]) -> Vec<(Option<i32>, String)
 #[test]
 fn the_first_use_may_be_many_at_once() {
     const WRITERS: usize = 12;
-    let world = local();
+    let world = World::local();
     let put = |number: usize| ["put", &format!("name-{number:02}"), "v"].map(String::from).to_vec();
     for (code, stderr) in at_once(&world, &(0..WRITERS).map(put).collect::<Vec<_>>()) {
         assert_eq!((code, stderr.as_str()), (Some(0), ""));
@@ -335,7 +337,7 @@ fn the_first_use_may_be_many_at_once() {
 #[test]
 fn counting_on_may_be_many_at_once() {
     const WRITERS: usize = 16;
-    let world = local();
+    let world = World::local();
     let put = |number: usize| ["put", "-a", "name", &format!("value {number}")].map(String::from).to_vec();
     for (code, stderr) in at_once(&world, &(0..WRITERS).map(put).collect::<Vec<_>>()) {
         assert_eq!((code, stderr.as_str()), (Some(0), ""));
@@ -350,7 +352,7 @@ fn counting_on_may_be_many_at_once() {
 /// Of several that put the same version, one stores it, and the others say that it is there.
 #[test]
 fn one_of_many_gets_a_version() {
-    let world = local();
+    let world = World::local();
     let put = |number: usize| ["put", "name", &format!("value {number}")].map(String::from).to_vec();
     let ended = at_once(&world, &(0..8).map(put).collect::<Vec<_>>());
     assert_eq!(ended.iter().filter(|(code, _)| *code == Some(0)).count(), 1, "{ended:?}");
@@ -362,7 +364,7 @@ fn one_of_many_gets_a_version() {
 /// Readers never wait for a writer, nor see half of what it writes.
 #[test]
 fn reading_and_writing_at_once() {
-    let world = local();
+    let world = World::local();
     world.run(["put", "-a", "name", "value 0"]).ok("name has been stored\n");
     let commands: Vec<Vec<String>> = (0..16)
         .map(|number| match number % 2 {
@@ -383,7 +385,9 @@ fn a_place_where_nothing_can_be_made() {
     let mut world = World::no_cloud();
     let file: PathBuf = world.file("file", "").into();
     let below = file.join("store.db");
-    world.run(["--store", &format!("sqlite:{}", below.display()), "put", "a", SECRET]).fails(1, file.to_str().expect("UTF-8"));
+    world
+        .run(["--store", &format!("sqlite:{}", below.display()), "put", "a", SECRET])
+        .fails(1, file.to_str().expect("UTF-8"));
     world.set("XDG_DATA_HOME", &file).set("CREDSTASH_STORE", "local");
     world.run(["put", "a", SECRET]).fails(1, file.to_str().expect("UTF-8"));
     world.run(["list"]).fails(1, file.to_str().expect("UTF-8"));

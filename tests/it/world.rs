@@ -8,7 +8,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use base64::Engine as _;
@@ -55,6 +55,13 @@ impl World {
     /// As [`World::moto`], with no table made.
     pub(crate) fn moto_without_table() -> Self {
         Self::aws(&servers().moto)
+    }
+
+    /// A machine where credentials are kept in the local store, which is not made yet.
+    pub(crate) fn local() -> Self {
+        let mut world = Self::no_cloud();
+        world.set("CREDSTASH_STORE", "local");
+        world
     }
 
     /// A machine without AWS: no credentials, no endpoints. Embedded stores live in its data folder.
@@ -302,6 +309,8 @@ json.dump({"screen": screen.decode(), "code": code}, sys.stdout)
 struct Original {
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
+    /// Ends when its standard input is closed.
+    _python: Child,
 }
 
 impl Original {
@@ -318,10 +327,9 @@ impl Original {
         serde_json::from_str(&answer).expect("Python answers in JSON, or has said why not")
     }
 
-    /// It ends when its standard input is closed.
     fn start() -> Self {
         const SCRIPT: &str = r#"
-import base64, json, os, sys, tempfile, traceback
+import base64, json, os, signal, sys, tempfile, traceback
 import credstash
 
 def text(fd, mode):
@@ -333,6 +341,7 @@ def run(args, stdin, env, folder):
     files[0].seek(0)
     child = os.fork()
     if child == 0:
+        signal.alarm(60)  # where it fails to read a secret, it waits for ever
         os.environ.clear()
         os.environ.update(env)
         os.chdir(folder)
@@ -365,7 +374,7 @@ for line in sys.stdin:
         let mut python = python.spawn().expect("Python runs");
         let stdin = python.stdin.take().expect("stdin is piped");
         let stdout = BufReader::new(python.stdout.take().expect("stdout is piped"));
-        Self { stdin, stdout }
+        Self { stdin, stdout, _python: python }
     }
 }
 
@@ -542,38 +551,58 @@ pub(crate) struct Recorder {
 impl Recorder {
     /// Hands each call on to another server.
     pub(crate) fn before(server: &str) -> Self {
-        let address = server.strip_prefix("http://").expect("an http endpoint").to_owned();
-        Self::start(move |_, request| exchange(&address, request))
+        Self::between(server, |_| None)
     }
 
-    /// Answers each call itself: with a status and a body.
-    pub(crate) fn answering(answer: impl Fn(&Call) -> (u16, Value) + Send + Sync + 'static) -> Self {
-        Self::start(move |call, _| {
-            // What is no call asks after the server's health.
-            let (status, body) = call.map_or((200, json!("healthy")), &answer);
-            http_answer(status, &body)
+    /// Answers those calls itself to which `answer` has a status and a body, and hands the others on to another server.
+    pub(crate) fn between(
+        server: &str,
+        answer: impl Fn(&Call) -> Option<(u16, Value)> + Send + Sync + 'static,
+    ) -> Self {
+        let address = server.strip_prefix("http://").expect("an http endpoint").to_owned();
+        Self::start(move |call, request| match call.and_then(&answer) {
+            Some((status, body)) => http_answer(status, &body.to_string()),
+            None => exchange(&address, request),
         })
     }
 
     /// Throttles the first `times` calls, and hands the others on to another server.
     pub(crate) fn throttling(times: usize, server: &str) -> Self {
-        let address = server.strip_prefix("http://").expect("an http endpoint").to_owned();
         let left = AtomicUsize::new(times);
-        Self::start(move |call, request| {
-            let is_left = |left: usize| left.checked_sub(1);
-            match call {
-                Some(_) if left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, is_left).is_ok() => {
-                    let body = json!({"__type": "com.amazon#ThrottlingException", "message": "Rate exceeded"});
-                    http_answer(400, &body)
-                }
-                _ => exchange(&address, request),
-            }
+        Self::between(server, move |_| {
+            left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).ok()?;
+            Some((400, json!({"__type": "com.amazon#ThrottlingException", "message": "Rate exceeded"})))
         })
     }
 
-    /// Answers each call with the error that AWS answers in this case.
-    pub(crate) fn refusing(code: &'static str, message: &'static str) -> Self {
-        Self::answering(move |_| (400, json!({"__type": format!("com.amazon#{code}"), "message": message})))
+    /// Answers whatever it is asked with this status and body.
+    pub(crate) fn answering(status: u16, body: &Value) -> Self {
+        let body = body.to_string();
+        Self::start(move |_, _| http_answer(status, &body))
+    }
+
+    /// Answers with the error that AWS answers in this case.
+    pub(crate) fn refusing(code: &str, message: &str) -> Self {
+        Self::answering(400, &json!({"__type": format!("com.amazon#{code}"), "message": message}))
+    }
+
+    /// Answers with an error as STS words it, in XML.
+    pub(crate) fn refusing_roles(code: &str, message: &str) -> Self {
+        let error = format!("<Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>");
+        let body = format!("<ErrorResponse>{error}<RequestId>1</RequestId></ErrorResponse>");
+        Self::start(move |_, _| http_answer(403, &body))
+    }
+
+    /// Hands each call on to another server, and loses the answer to the first call of this operation.
+    pub(crate) fn losing_an_answer(operation: &'static str, server: &str) -> Self {
+        let address = server.strip_prefix("http://").expect("an http endpoint").to_owned();
+        let lost = AtomicBool::new(false);
+        Self::start(move |call, request| {
+            let answer = exchange(&address, request);
+            let is_the_one = call.is_some_and(|call| call.operation == operation);
+            // A connection that closes without an answer.
+            if is_the_one && !lost.swap(true, Ordering::SeqCst) { String::new() } else { answer }
+        })
     }
 
     fn start(answer: impl Fn(Option<&Call>, &[u8]) -> String + Send + Sync + 'static) -> Self {
@@ -596,8 +625,7 @@ impl Recorder {
     }
 }
 
-fn http_answer(status: u16, body: &Value) -> String {
-    let body = body.to_string();
+fn http_answer(status: u16, body: &str) -> String {
     format!(
         "HTTP/1.1 {status} Answered\r\nContent-Type: application/x-amz-json-1.0\r\nContent-Length: {}\r\n\
          Connection: close\r\n\r\n{body}",

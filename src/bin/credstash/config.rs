@@ -125,7 +125,7 @@ fn role(arn: String, global: &Global) -> Result<credstash::Role, Failed> {
     let mfa = match &global.mfa_serial {
         None => None,
         Some(serial) => {
-            let code = crate::input::prompt(&format!("MFA code of {serial}: "))?;
+            let code = crate::terminal::ask(&format!("MFA code of {serial}: "))?;
             let code = String::from_utf8_lossy(code.expose()).trim().to_owned();
             Some(credstash::Mfa { serial: serial.clone(), code })
         }

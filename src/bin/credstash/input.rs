@@ -1,14 +1,11 @@
-//! Where values come from: an argument, a file, standard input, or the terminal.
+//! Where values come from: an argument, a file, or standard input.
 
 use std::fs;
 use std::io::{self, IsTerminal as _, Read as _};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::PathBuf;
 
 use credstash::{Context, Secret};
 use nix::unistd::User;
-use signal_hook::consts::SIGINT;
 use zeroize::Zeroizing;
 
 use crate::report::Failed;
@@ -43,33 +40,6 @@ fn expand_home(path: &str) -> PathBuf {
         // No such user: the name is taken as it is, as the original does.
         (None, _) => PathBuf::from(path),
     }
-}
-
-/// Asks for one line on the terminal, without echo. Without a terminal, the line is read from standard input.
-pub(crate) fn prompt(question: &str) -> Result<Secret, Failed> {
-    let question = crate::output::visible(question);
-    let has_terminal = Path::new("/dev/tty").exists() && fs::File::open("/dev/tty").is_ok();
-    let answer = if has_terminal {
-        ask(question)?
-    } else {
-        let mut line = String::new();
-        io::stdin().read_line(&mut line)?;
-        line.truncate(line.trim_end_matches(['\r', '\n']).len());
-        line
-    };
-    Ok(Secret::new(answer.into_bytes()))
-}
-
-/// Asks on the terminal. Ctrl-C ends the process, but not before the terminal shows again what is typed.
-fn ask(question: String) -> io::Result<String> {
-    let interrupted = Arc::new(AtomicBool::new(false));
-    let registration = signal_hook::flag::register(SIGINT, Arc::clone(&interrupted))?;
-    let answer = rpassword::prompt_password(question);
-    signal_hook::low_level::unregister(registration);
-    if interrupted.load(Ordering::SeqCst) {
-        signal_hook::low_level::emulate_default_handler(SIGINT)?;
-    }
-    answer
 }
 
 /// Whether somebody sits at standard input.

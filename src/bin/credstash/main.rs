@@ -11,6 +11,7 @@ mod output;
 mod process;
 mod progress;
 mod report;
+mod terminal;
 
 use std::process::ExitCode;
 

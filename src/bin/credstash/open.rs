@@ -48,7 +48,8 @@ async fn dynamodb(_: &Global, _: String, _: Option<&str>) -> Result<Vault, Faile
 fn sqlite(path: &Path, key_file: &Path, make: bool) -> Result<Vault, Failed> {
     use credstash::{Error, LocalKey, Sqlite};
 
-    if path.try_exists()? || !make {
+    let exists = path.try_exists();
+    if exists.map_err(|error| Failed::Message(format!("the store {}: {error}", path.display())))? || !make {
         let store = Sqlite::open(path).map_err(Error::from)?;
         return Ok(Vault::new(store, LocalKey::read(key_file)?));
     }

@@ -6,7 +6,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use credstash::{Error, Failure, FailureKind, NoNextVersion, StoreError};
+use credstash::{Error, Failure, FailureKind, Name, NoNextVersion, StoreError};
 
 use crate::logging;
 use crate::output::visible;
@@ -53,7 +53,7 @@ impl From<io::Error> for Failed {
 /// Says why a command failed, and gives its exit code.
 pub(crate) fn failed(failed: &Failed) -> ExitCode {
     match failed {
-        Failed::Usage(message) => return usage(message),
+        Failed::Usage(message) => return usage_of_command(message),
         Failed::Vault(error) => say(&with_hint(error)),
         Failed::Message(message) => say(message),
         Failed::Reported | Failed::ClosedPipe => {}
@@ -64,22 +64,27 @@ pub(crate) fn failed(failed: &Failed) -> ExitCode {
 /// Says what could not be parsed; help and version are no errors.
 pub(crate) fn unparsed(error: &clap::Error) -> ExitCode {
     match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => match error.print() {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(_) => ExitCode::FAILURE,
-        },
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => printed(error.print()),
         // No command at all is a question for help.
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
-            match crate::args::definition().print_help() {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(_) => ExitCode::FAILURE,
-            }
+            printed(crate::args::definition().print_help())
         }
         _ => {
             let text = error.render().to_string();
-            let message = text.split("\n\n").next().unwrap_or_default();
-            usage(message.trim_start_matches("error: ").trim_end())
+            let mut parts = text.split("\n\n");
+            let message = parts.next().unwrap_or_default().trim_start_matches("error: ").trim_end();
+            match parts.find_map(|part| part.strip_prefix("Usage: ")) {
+                Some(usage) => say_usage(usage.trim_end(), message),
+                None => usage_of_command(message),
+            }
         }
+    }
+}
+
+fn printed(result: io::Result<()>) -> ExitCode {
+    match result.and_then(|()| io::stdout().flush()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&error.into()),
     }
 }
 
@@ -89,20 +94,13 @@ pub(crate) fn warn(message: &str) {
 }
 
 /// One line on stderr that says what is wrong with one credential of many.
-pub(crate) fn about(error: &Error) {
-    say(&named(error));
+pub(crate) fn about(name: &Name, error: &Error) {
+    say(&format!("{name}: {}", with_hint(error)));
 }
 
 /// One line on stderr that says which credential of many was left out, and why.
-pub(crate) fn left_out(error: &Error) {
-    warn(&format!("left out {}", named(error)));
-}
-
-fn named(error: &Error) -> String {
-    match error.name() {
-        Some(name) => format!("{name}: {}", message(error)),
-        None => message(error),
-    }
+pub(crate) fn left_out(name: &Name, error: &Error) {
+    warn(&format!("left out {name}: {}", with_hint(error)));
 }
 
 fn say(line: &str) {
@@ -112,15 +110,19 @@ fn say(line: &str) {
     logging::failure(&line);
 }
 
-/// In the form of the original: the usage of the command that was typed, then `credstash COMMAND: error: MESSAGE`.
-fn usage(message: &str) -> ExitCode {
+/// A usage error beside the usage of the command that was typed.
+fn usage_of_command(message: &str) -> ExitCode {
     let mut definition = crate::args::definition();
     definition.build();
     let typed = std::env::args_os().skip(1).find_map(|word| definition.find_subcommand(word).cloned());
-    let mut command = typed.unwrap_or(definition);
-    let program = command.get_bin_name().unwrap_or("credstash").to_owned();
-    let usage = command.render_usage().to_string();
-    let _ = writeln!(io::stderr(), "usage: {}\n{program}: error: {message}", usage.trim_start_matches("Usage: "));
+    let usage = typed.unwrap_or(definition).render_usage().to_string();
+    say_usage(usage.trim_start_matches("Usage: "), message)
+}
+
+/// In the form of the original: the usage, then `credstash COMMAND: error: MESSAGE`.
+fn say_usage(usage: &str, message: &str) -> ExitCode {
+    let program: Vec<&str> = usage.split_whitespace().take_while(|word| word.starts_with(char::is_lowercase)).collect();
+    let _ = writeln!(io::stderr(), "usage: {usage}\n{}: error: {message}", program.join(" "));
     ExitCode::from(USAGE)
 }
 

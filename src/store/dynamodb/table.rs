@@ -11,7 +11,7 @@ use aws_sdk_dynamodb::types::{
 use super::DynamoDb;
 use crate::aws::code;
 use crate::failure::{Failure, FailureKind};
-use crate::store::{Billing, Setup, StoreError};
+use crate::store::{Billing, Setup, SetupOutcome, StoreError};
 
 /// How often to look whether a new table can be used, and how many times: five minutes in all.
 const POLL: (Duration, u32) = (Duration::from_secs(2), 150);
@@ -27,7 +27,8 @@ impl DynamoDb {
         Ok(false)
     }
 
-    pub(super) async fn create(&self, options: &Setup) -> Result<(), StoreError> {
+    /// Asks for the table to be made, unless another process has just done so.
+    pub(super) async fn create(&self, options: &Setup) -> Result<SetupOutcome, StoreError> {
         let mut request = self.client.create_table().table_name(&self.table);
         for (attribute, key_type) in [("name", KeyType::Hash), ("version", KeyType::Range)] {
             let definition =
@@ -47,8 +48,11 @@ impl DynamoDb {
         if options.deletion_protection {
             request = request.deletion_protection_enabled(true);
         }
-        request.send().await.map_err(|error| self.failed("CreateTable", &error))?;
-        Ok(())
+        match request.send().await {
+            Ok(_) => Ok(SetupOutcome::Created),
+            Err(error) if code(&error) == Some("ResourceInUseException") => Ok(SetupOutcome::Existed),
+            Err(error) => Err(self.failed("CreateTable", &error)),
+        }
     }
 
     /// Waits until the table can be used, and gives its ARN.

@@ -6,6 +6,7 @@ use super::write_options::WriteOptions;
 use crate::input::{self, Beside};
 use crate::output::Output;
 use crate::report::Failed;
+use crate::terminal;
 
 /// The version of a first put, as in the original.
 const DEFAULT_VERSION: &str = "1";
@@ -41,7 +42,7 @@ impl Args {
         let context = input::context(&self.context, Beside::Value)?;
         let asks = self.prompt || (self.value.is_none() && input::is_terminal());
         let secret = match asks {
-            true => input::prompt(&format!("{}: ", self.credential))?,
+            true => terminal::ask(&format!("{}: ", self.credential))?,
             false => input::value("value", self.value.unwrap_or_default())?,
         };
         self.write.draft(&self.credential, secret, context, DEFAULT_VERSION)

@@ -84,7 +84,7 @@ pub(crate) async fn run(drafts: Vec<Draft>, vault: &Vault, out: &mut Output) -> 
             Ok(_) => out.line(&format!("{name} has been stored"))?,
             Err(error) => {
                 failures += 1;
-                report::about(&error);
+                report::about(&name, &error);
             }
         }
         done += 1;

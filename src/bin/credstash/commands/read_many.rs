@@ -38,10 +38,10 @@ impl ReadOptions {
             .await?;
         drop(progress);
         let Collected { secrets, failures } = collected;
-        for error in failures.values() {
+        for (name, error) in &failures {
             match self.skip_undecryptable {
-                true => report::left_out(error),
-                false => report::about(error),
+                true => report::left_out(name, error),
+                false => report::about(name, error),
             }
         }
         if !failures.is_empty() && !self.skip_undecryptable {

@@ -6,7 +6,8 @@
 //! 1. `'value'`, verbatim: no `'` in it, no two `\` in a row, and no `\` at its end. (To `sh` a `\` in single quotes is
 //!    a character like any other; dotenv libraries take it together with a `\` or `'` that follows.)
 //! 2. `"value"` with a `\` before each `\` and `"`: no `$` and no backtick in it, which `sh` would expand.
-//! 3. Nothing suits all readers, and the credential is named in an error.
+//! 3. Nothing suits all readers, and the credential is named in an error. So is one with a carriage return, which
+//!    readers of text files turn into a line feed.
 //!
 //! `${NAME}` inside a value is for `sh` what it is; a dotenv library that interpolates must be told not to.
 
@@ -30,8 +31,10 @@ fn variable(name: &str) -> Result<String, String> {
 }
 
 fn quoted(value: &str) -> Result<String, String> {
-    if value.contains('\0') {
-        return Err("a value with a zero byte cannot stand in a dotenv file (use -f json)".to_owned());
+    if value.contains(['\0', '\r']) {
+        return Err(
+            "a value with a zero byte or a carriage return cannot stand in a dotenv file (use -f json)".to_owned()
+        );
     }
     if !value.contains('\'') && !value.contains(r"\\") && !value.ends_with('\\') {
         return Ok(format!("'{value}'"));
@@ -60,7 +63,7 @@ mod tests {
         ] {
             assert_eq!(quoted(value).as_deref(), Ok(expected));
         }
-        for unfit in ["it's $HOME", r"\\$", "a\0b"] {
+        for unfit in ["it's $HOME", r"\\$", "a\0b", "a\r\nb"] {
             assert!(quoted(unfit).is_err(), "{unfit}");
         }
     }
