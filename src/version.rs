@@ -307,7 +307,28 @@ fn plus_one(number: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn padded_numbers_sort_as_numbers(one: u64, other: u64) {
+            // One digit less than the width, so that the number after it has not more than that.
+            let (one, other) = (one / 100, other / 100);
+            let version = |number: u64| Version::padded(&number.to_string()).expect("short enough");
+            prop_assert_eq!(version(one).cmp(&version(other)), one.cmp(&other));
+            prop_assert_eq!(version(one).next(), Ok(version(one + 1)));
+        }
+
+        #[test]
+        fn the_next_version_sorts_after_whatever_it_follows(text in "[0-9_ +-]{0,25}") {
+            let version = Version::stored(text);
+            if let Ok(next) = version.next() {
+                prop_assert!(next > version);
+            }
+        }
+    }
 
     fn next(current: &str) -> Result<String, NoNextVersion> {
         Version::stored(current).next().map(|version| version.to_string())

@@ -14,7 +14,7 @@ pub(crate) mod setup;
 mod read_many;
 mod write_options;
 
-use crate::args::{Cli, Command};
+use crate::args::{Cli, Command, definition};
 use crate::open::{Access, open};
 use crate::output::Output;
 use crate::report::Failed;
@@ -24,8 +24,8 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failed> {
     let Cli { global, command } = cli;
     let out = &mut Output::stdout();
     match command {
-        Command::Completions(args) => completions::run(&args, out),
-        Command::Man(args) => man::run(&args),
+        Command::Completions(args) => completions::run(&args, definition(), out),
+        Command::Man(args) => man::run(&args, definition()),
         Command::Setup(args) => setup::run(args, &global, out).await,
         Command::Delete(args) => delete::run(&args, &open(&global, None, Access::Read).await?, out).await,
         Command::Keys(_) => keys::run(&open(&global, None, Access::Read).await?, out).await,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use crate::args::Global;
+use crate::global::Global;
 use crate::report::Failed;
 
 /// The table of the original.

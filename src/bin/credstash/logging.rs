@@ -21,30 +21,26 @@ pub(crate) fn failure(message: &str) {
     }
 }
 
-/// Starts the log, at `level` and to `file`, or else to stderr. A log that cannot be had is no reason to withhold a
-/// credential: it is said on stderr, and the command goes on.
-pub(crate) fn start(level: Option<&str>, file: Option<&Path>) {
+/// Starts the log, at `level` and to `file`, or else to stderr. A log that cannot be had as it was asked for is no
+/// reason to withhold a credential: the error says what is there instead, and the command goes on.
+pub(crate) fn start(level: Option<&str>, file: Option<&Path>) -> Result<(), String> {
     if level.is_none() && file.is_none() {
-        return;
+        return Ok(());
     }
-    let level = level.map_or(LevelFilter::Warn, |name| {
-        parse_level(name).unwrap_or_else(|| {
-            crate::report::warn(&format!(
-                "--log-level {name} is not one of ERROR, WARNING, INFO, DEBUG, TRACE; taking WARNING"
-            ));
-            LevelFilter::Warn
-        })
-    });
     let target = match file.map(open).transpose() {
         Ok(Some(file)) => Target::Pipe(Box::new(file)),
         Ok(None) => Target::Stderr,
-        Err(error) => {
-            crate::report::warn(&format!("the log file cannot be opened, so there is none: {error}"));
-            return;
-        }
+        Err(error) => return Err(format!("the log file cannot be opened, so there is none: {error}")),
     };
+    let known = level.map_or(Some(LevelFilter::Warn), parse_level);
     IN_FILE.store(file.is_some(), Ordering::Relaxed);
-    env_logger::Builder::new().filter_module("credstash", level).target(target).init();
+    env_logger::Builder::new().filter_module("credstash", known.unwrap_or(LevelFilter::Warn)).target(target).init();
+    match (known, level) {
+        (None, Some(name)) => {
+            Err(format!("--log-level {name} is not one of ERROR, WARNING, INFO, DEBUG, TRACE; taking WARNING"))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn open(path: &Path) -> std::io::Result<File> {

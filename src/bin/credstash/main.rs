@@ -4,6 +4,7 @@ mod args;
 mod commands;
 mod config;
 mod format;
+mod global;
 mod input;
 mod logging;
 mod open;
@@ -19,12 +20,14 @@ fn main() -> ExitCode {
     process::forbid_core_dumps();
     let cli = match args::parse() {
         Ok(cli) => cli,
-        Err(error) => return report::unparsed(&error),
+        Err(error) => return report::unparsed(&error, args::definition),
     };
-    logging::start(cli.global.log_level.as_deref(), cli.global.log_file.as_deref());
+    if let Err(reason) = logging::start(cli.global.log_level.as_deref(), cli.global.log_file.as_deref()) {
+        report::warn(&reason);
+    }
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failed) => report::failed(&failed),
+        Err(failed) => report::failed(&failed, args::definition),
     }
 }
 

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use credstash::Vault;
 
-use crate::args::Global;
 use crate::config::Address;
+use crate::global::Global;
 use crate::report::Failed;
 
 /// Whether a command may make a store that is not there.

@@ -51,9 +51,11 @@ impl From<io::Error> for Failed {
 }
 
 /// Says why a command failed, and gives its exit code.
-pub(crate) fn failed(failed: &Failed) -> ExitCode {
+///
+/// `definition` gives the command line's, for the usage of what was typed wrongly.
+pub(crate) fn failed(failed: &Failed, definition: fn() -> clap::Command) -> ExitCode {
     match failed {
-        Failed::Usage(message) => return usage_of_command(message),
+        Failed::Usage(message) => return usage_of_command(message, definition()),
         Failed::Vault(error) => say(&with_hint(error)),
         Failed::Message(message) => say(message),
         Failed::Reported | Failed::ClosedPipe => {}
@@ -62,12 +64,12 @@ pub(crate) fn failed(failed: &Failed) -> ExitCode {
 }
 
 /// Says what could not be parsed; help and version are no errors.
-pub(crate) fn unparsed(error: &clap::Error) -> ExitCode {
+pub(crate) fn unparsed(error: &clap::Error, definition: fn() -> clap::Command) -> ExitCode {
     match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => printed(error.print()),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => printed(error.print(), definition),
         // No command at all is a question for help.
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
-            printed(crate::args::definition().print_help())
+            printed(definition().print_help(), definition)
         }
         _ => {
             let text = error.render().to_string();
@@ -75,16 +77,16 @@ pub(crate) fn unparsed(error: &clap::Error) -> ExitCode {
             let message = parts.next().unwrap_or_default().trim_start_matches("error: ").trim_end();
             match parts.find_map(|part| part.strip_prefix("Usage: ")) {
                 Some(usage) => say_usage(usage.trim_end(), message),
-                None => usage_of_command(message),
+                None => usage_of_command(message, definition()),
             }
         }
     }
 }
 
-fn printed(result: io::Result<()>) -> ExitCode {
+fn printed(result: io::Result<()>, definition: fn() -> clap::Command) -> ExitCode {
     match result.and_then(|()| io::stdout().flush()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => failed(&error.into()),
+        Err(error) => failed(&error.into(), definition),
     }
 }
 
@@ -111,8 +113,7 @@ fn say(line: &str) {
 }
 
 /// A usage error beside the usage of the command that was typed.
-fn usage_of_command(message: &str) -> ExitCode {
-    let mut definition = crate::args::definition();
+fn usage_of_command(message: &str, mut definition: clap::Command) -> ExitCode {
     definition.build();
     let typed = std::env::args_os().skip(1).find_map(|word| definition.find_subcommand(word).cloned());
     let usage = typed.unwrap_or(definition).render_usage().to_string();

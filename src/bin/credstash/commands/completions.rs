@@ -13,8 +13,8 @@ pub(crate) struct Args {
     shell: Shell,
 }
 
-pub(crate) fn run(args: &Args, out: &mut Output) -> Result<(), Failed> {
+pub(crate) fn run(args: &Args, mut definition: clap::Command, out: &mut Output) -> Result<(), Failed> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut crate::args::definition(), "credstash", &mut script);
+    clap_complete::generate(args.shell, &mut definition, "credstash", &mut script);
     Ok(out.bytes(&script)?)
 }

@@ -12,15 +12,15 @@ pub(crate) struct Args {
     folder: PathBuf,
 }
 
-pub(crate) fn run(args: &Args) -> Result<(), Failed> {
-    let written =
-        std::fs::create_dir_all(&args.folder).and_then(|()| clap_mangen::generate_to(definition(), &args.folder));
+pub(crate) fn run(args: &Args, definition: clap::Command) -> Result<(), Failed> {
+    let written = std::fs::create_dir_all(&args.folder)
+        .and_then(|()| clap_mangen::generate_to(with_examples(definition), &args.folder));
     written.map_err(|error| Failed::Message(format!("{}: {error}", args.folder.display())))
 }
 
 /// Man pages leave out what stands before a help text, and that is where the examples are.
-fn definition() -> clap::Command {
-    crate::args::definition().mut_subcommands(|command| match command.get_before_help().cloned() {
+fn with_examples(definition: clap::Command) -> clap::Command {
+    definition.mut_subcommands(|command| match command.get_before_help().cloned() {
         Some(examples) => command.after_help(examples),
         None => command,
     })

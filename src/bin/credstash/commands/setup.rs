@@ -2,8 +2,8 @@
 
 use credstash::{Billing, Context, Setup, SetupOutcome, SetupStep};
 
-use crate::args::Global;
 use crate::config::{self, Address};
+use crate::global::Global;
 use crate::open::{Access, open};
 use crate::output::Output;
 use crate::progress::Progress;
