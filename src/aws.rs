@@ -43,10 +43,10 @@ const ATTEMPTS: u32 = 6;
 const FIRST_BACKOFF: Duration = Duration::from_millis(200);
 
 /// What to open a [`Session`] with. What is left out comes from where every AWS tool looks: the environment and
-/// the files in `~/.aws`.
+/// the files in `~/.aws`. A variable that is empty counts as not set.
 #[derive(Clone, Debug, Default)]
 pub struct SessionOptions {
-    /// The region of everything; without it that of the profile, then `us-east-1`.
+    /// The region of everything; without it AWS_DEFAULT_REGION, AWS_REGION, the profile's, then `us-east-1`.
     pub region: Option<String>,
     /// The region of KMS, where it is another one.
     pub kms_region: Option<String>,
@@ -54,7 +54,7 @@ pub struct SessionOptions {
     pub profile: Option<String>,
     /// The role to assume with those credentials.
     pub role: Option<Role>,
-    /// A PEM file of the certificate authorities to trust instead of the system's.
+    /// A PEM file of the certificate authorities to trust; without it AWS_CA_BUNDLE, the profile's, the system's.
     pub ca_bundle: Option<PathBuf>,
 }
 
@@ -72,9 +72,16 @@ impl Session {
     /// When the profile does not exist or the files in `~/.aws` cannot be read.
     pub async fn open(options: SessionOptions) -> Result<Self, Failure> {
         let profiles = load_profiles(options.profile.as_deref()).await?;
-        let region = options.region.as_deref().or(profiles.get("region")).unwrap_or(DEFAULT_REGION);
-        let region = Region::new(region.to_owned());
-        let ca_bundle = options.ca_bundle.or_else(|| profiles.get("ca_bundle").map(PathBuf::from));
+        let region = options
+            .region
+            .or_else(|| variable("AWS_DEFAULT_REGION"))
+            .or_else(|| variable("AWS_REGION"))
+            .or_else(|| profiles.get("region").map(str::to_owned));
+        let region = Region::new(region.unwrap_or_else(|| DEFAULT_REGION.to_owned()));
+        let ca_bundle = options
+            .ca_bundle
+            .or_else(|| variable("AWS_CA_BUNDLE").map(PathBuf::from))
+            .or_else(|| profiles.get("ca_bundle").map(PathBuf::from));
         let http_client = SharedHttpClient::new(http::LazyClient::new(ca_bundle));
 
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
@@ -122,11 +129,8 @@ impl Session {
 async fn load_profiles(asked: Option<&str>) -> Result<ProfileSet, Failure> {
     const UNASKED: &str = "default";
     let malconfigured = |message: String| Failure::new(FailureKind::Malconfigured, message);
-    let env = Env::real();
-    // An empty variable counts as not set.
-    let asked = asked.or(env.get("AWS_PROFILE").is_ok_and(|name| name.is_empty()).then_some(UNASKED));
-    let asked = asked.map(|profile| profile.to_owned().into());
-    let profiles = aws_config::profile::load(&Fs::real(), &env, &EnvConfigFiles::default(), asked)
+    let asked = asked.map(str::to_owned).or_else(|| variable("AWS_PROFILE")).unwrap_or_else(|| UNASKED.to_owned());
+    let profiles = aws_config::profile::load(&Fs::real(), &Env::real(), &EnvConfigFiles::default(), Some(asked.into()))
         .await
         .map_err(|error| malconfigured(failure::chain(&error)))?;
     let selected = profiles.selected_profile();
@@ -138,9 +142,13 @@ async fn load_profiles(asked: Option<&str>) -> Result<ProfileSet, Failure> {
 
 /// Whether a setting of AWS says how often to try, and so wins over ours.
 fn speaks_of_retries(profiles: &ProfileSet) -> bool {
-    let env = Env::real();
-    ["AWS_MAX_ATTEMPTS", "AWS_RETRY_MODE"].iter().any(|variable| env.get(variable).is_ok())
+    ["AWS_MAX_ATTEMPTS", "AWS_RETRY_MODE"].iter().any(|name| variable(name).is_some())
         || ["max_attempts", "retry_mode"].iter().any(|member| profiles.get(member).is_some())
+}
+
+/// An environment variable of AWS's; an empty one counts as not set.
+fn variable(name: &str) -> Option<String> {
+    Env::real().get(name).ok().filter(|value| !value.is_empty())
 }
 
 /// The credentials of the profile alone: the default chain would prefer keys in the environment.

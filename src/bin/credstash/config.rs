@@ -93,7 +93,7 @@ fn home() -> Result<PathBuf, String> {
 }
 
 /// The value of an environment variable; an empty one counts as not set.
-pub(crate) fn variable(name: &str) -> Option<String> {
+fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
@@ -112,11 +112,11 @@ pub(crate) fn session_options(global: &Global) -> Result<credstash::SessionOptio
     };
     let given = |region: &Option<String>| region.clone().filter(|region| !region.is_empty());
     Ok(credstash::SessionOptions {
-        region: given(&global.region).or_else(|| variable("AWS_DEFAULT_REGION")).or_else(|| variable("AWS_REGION")),
+        region: given(&global.region),
         kms_region: given(&kms_region),
         profile: global.profile.clone(),
         role: global.arn.clone().map(|arn| role(arn, global)).transpose()?,
-        ca_bundle: variable("AWS_CA_BUNDLE").map(PathBuf::from),
+        ca_bundle: None,
     })
 }
 
