@@ -173,7 +173,8 @@ impl Vault {
             NewVersion::Next => &Version::first(),
             NewVersion::Exactly(version) => version,
         };
-        check_size(&draft, least, 0)?;
+        // No wrapped key is shorter than what it wraps.
+        check_size(&draft, least, Suite::CtrHmac(draft.digest).key_len())?;
         match &draft.version {
             NewVersion::Exactly(version) => {
                 let store = Arc::clone(&self.store);

@@ -269,9 +269,9 @@ fn what_is_too_large_is_found_before_a_key_is_made() {
         assert!(*row > SealedRow::MAX_SIZE, "{row}");
         assert_eq!(keys.generated(), 0);
 
-        // How long the wrapped key is shows only when there is one. Then nothing is stored all the same.
-        let entry = entry("a", 1);
-        let size = |secret| SealedRow::size(&entry, Suite::CtrHmac(Digest::default()), 0, secret);
+        // How much longer than itself a wrapped key is shows only when there is one. Then nothing is stored all the same.
+        let (entry, suite) = (entry("a", 1), Suite::CtrHmac(Digest::default()));
+        let size = |secret| SealedRow::size(&entry, suite, suite.key_len(), secret);
         let largest =
             (0..secret).rev().find(|secret| size(*secret) <= SealedRow::MAX_SIZE).expect("room for something");
         let refused = vault.put(too_large(largest)).await.expect_err("too large with its key");
