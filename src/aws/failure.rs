@@ -3,6 +3,7 @@
 
 use std::error::Error;
 
+use aws_config::imds::client::error::ImdsError;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
@@ -40,11 +41,12 @@ fn unanswered(operation: &str, error: &(dyn Error + 'static)) -> Failure {
         return failure.clone();
     }
     if let Some(credentials) = find::<CredentialsError>(error) {
-        return match credentials {
-            CredentialsError::CredentialsNotLoaded(_) => {
-                Failure::new(FailureKind::NoCredentials, "Unable to locate credentials")
-            }
-            _ => Failure::new(
+        // The metadata service is asked last; that it says no, as it does where there is none, adds nothing.
+        let none =
+            matches!(credentials, CredentialsError::CredentialsNotLoaded(_)) || find::<ImdsError>(error).is_some();
+        return match none {
+            true => Failure::new(FailureKind::NoCredentials, "Unable to locate credentials"),
+            false => Failure::new(
                 FailureKind::RejectedCredentials,
                 format!("Unable to get credentials: {}", chain(credentials)),
             ),

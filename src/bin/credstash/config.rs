@@ -1,7 +1,7 @@
 //! From what was typed, the environment and `~/.credstash` to what to open: the one place that knows which wins.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
@@ -152,7 +152,9 @@ pub(crate) fn save_kms_region(region: &str) -> Result<(), Failed> {
     // A link stays a link.
     let path = fs::canonicalize(&path).unwrap_or(path);
     let draft = path.with_file_name(format!(".credstash.{}", std::process::id()));
-    let written = fs::write(&draft, format!("{}\n", Value::Object(saved))).and_then(|()| fs::rename(&draft, &path));
+    let written = File::create_new(&draft)
+        .and_then(|mut file| writeln!(file, "{}", Value::Object(saved)))
+        .and_then(|()| fs::rename(&draft, &path));
     written.map_err(|error| {
         let _ = fs::remove_file(&draft);
         Failed::Message(format!("{} cannot be written: {error}", path.display()))
