@@ -691,7 +691,7 @@ impl Tls {
 
     fn start() -> Self {
         const SERVER: &str = r#"
-import datetime, ipaddress, os, socket, ssl, sys, threading
+import asyncio, datetime, ipaddress, os, ssl, sys
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -727,33 +727,31 @@ write("server.pem", leaf.public_bytes(pem), key.private_bytes(
 
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 context.load_cert_chain(os.path.join(folder, "server.pem"))
-listener = socket.create_server(("127.0.0.1", 0))
 
-def copy(source, sink):
+async def copy(reader, writer):
     try:
-        while data := source.recv(65536):
-            sink.sendall(data)
-        sink.shutdown(socket.SHUT_WR)
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
     except OSError:
-        pass
+        pass  # either side may go when it likes
+    finally:
+        writer.close()
 
-def serve(client):
-    try:
-        client = context.wrap_socket(client, server_side=True)
-    except OSError:
-        return  # a client that does not trust us
-    server = socket.create_connection(upstream)
-    threading.Thread(target=copy, args=(client, server), daemon=True).start()
-    copy(server, client)
-    client.close()
+async def serve(reader, writer):
+    from_server, to_server = await asyncio.open_connection(*upstream)
+    await asyncio.gather(copy(reader, to_server), copy(from_server, writer))
 
-def accept():
-    while True:
-        threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+# One thread: Python's TLS connections cannot be read and written by two at once.
+async def main():
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda *_: None)  # clients that do not trust us
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await loop.run_in_executor(None, sys.stdin.read)
+    os._exit(0)
 
-threading.Thread(target=accept, daemon=True).start()
-print(listener.getsockname()[1], flush=True)
-sys.stdin.read()
+asyncio.run(main())
 "#;
         let folder = tempfile::tempdir().expect("a temporary folder");
         let upstream = servers().moto.strip_prefix("http://").expect("an http endpoint");
