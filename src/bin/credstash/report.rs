@@ -123,7 +123,8 @@ fn usage_of_command(message: &str, mut definition: clap::Command) -> ExitCode {
 /// In the form of the original: the usage, then `credstash COMMAND: error: MESSAGE`.
 fn say_usage(usage: &str, message: &str) -> ExitCode {
     let program: Vec<&str> = usage.split_whitespace().take_while(|word| word.starts_with(char::is_lowercase)).collect();
-    let _ = writeln!(io::stderr(), "usage: {usage}\n{}: error: {message}", program.join(" "));
+    let message: Vec<String> = message.lines().map(visible).collect();
+    let _ = writeln!(io::stderr(), "usage: {usage}\n{}: error: {}", program.join(" "), message.join("\n"));
     ExitCode::from(USAGE)
 }
 
