@@ -23,7 +23,7 @@ use aws_types::os_shim_internal::{Env, Fs};
 use crate::failure::{Failure, FailureKind};
 
 pub(crate) use failure::{classify, code};
-pub(crate) use pace::Pace;
+pub(crate) use pace::{LeaveThrottledToPace, Pace};
 pub use role::{Mfa, Role};
 
 /// Where nothing names a region, as in the original. No metadata service is asked: that can take seconds.

@@ -5,6 +5,7 @@ use std::error::Error;
 
 use aws_config::imds::client::error::ImdsError;
 use aws_credential_types::provider::error::CredentialsError;
+use aws_runtime::retries::classifiers::THROTTLING_ERRORS;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
@@ -86,11 +87,7 @@ fn kind_of_code(code: &str) -> FailureKind {
         | "KMSInvalidStateException"
         | "KeyUnavailableException"
         | "NotFoundException" => FailureKind::KeyUnusable,
-        "ProvisionedThroughputExceededException"
-        | "RequestLimitExceeded"
-        | "Throttling"
-        | "ThrottlingException"
-        | "TooManyRequestsException" => FailureKind::Throttled,
+        code if THROTTLING_ERRORS.contains(&code) => FailureKind::Throttled,
         _ => FailureKind::Other,
     }
 }

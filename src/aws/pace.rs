@@ -1,7 +1,7 @@
 //! Keeps the calls of one client below the rate at which a service throttles them.
 //!
 //! The SDK retries a throttled call a few times; with many calls in flight those retries are throttled in turn, and
-//! calls are lost. Here throttled calls wait for one another: after the first refusal all calls take turns, and the
+//! calls are lost. So it is kept from doing that, and here throttled calls wait for one another: after the first refusal all calls take turns, and the
 //! interval between turns grows when a call is refused and shrinks when one gets through (additive-increase,
 //! multiplicative-decrease of the rate, as TCP does it). While nothing is refused, nothing waits.
 
@@ -10,9 +10,14 @@ use std::future::Future;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use aws_smithy_runtime_api::client::interceptors::context::InterceptorContext;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_runtime_api::client::retries::classifiers::{
+    ClassifyRetry, RetryAction, RetryClassifierPriority, RetryReason,
+};
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use aws_smithy_types::retry::ErrorKind;
 use tokio::time::{Instant, sleep_until};
 
 use super::failure::classify;
@@ -110,6 +115,34 @@ impl Pace {
     /// The numbers are whole at any time, so a poisoned lock is as good as any.
     fn turns(&self) -> MutexGuard<'_, Turns> {
         self.turns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Keeps the SDK from trying throttled calls again by itself, out of turn.
+#[derive(Debug)]
+pub(crate) struct LeaveThrottledToPace;
+
+impl ClassifyRetry for LeaveThrottledToPace {
+    fn classify_retry(&self, _: &InterceptorContext) -> RetryAction {
+        RetryAction::NoActionIndicated
+    }
+
+    fn classify_retry_v2(&self, _: &InterceptorContext, verdict: &RetryAction) -> RetryAction {
+        match verdict {
+            RetryAction::RetryIndicated(RetryReason::RetryableError { kind: ErrorKind::ThrottlingError, .. }) => {
+                RetryAction::RetryForbidden
+            }
+            _ => RetryAction::NoActionIndicated,
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        "leave throttled calls to Pace"
+    }
+
+    /// After those of the SDK, whose verdict it reads.
+    fn priority(&self) -> RetryClassifierPriority {
+        RetryClassifierPriority::run_after(RetryClassifierPriority::transient_error_classifier())
     }
 }
 

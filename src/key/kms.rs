@@ -10,7 +10,7 @@ use aws_sdk_kms::config::retry::{RetryConfig, RetryPartition, TokenBucket};
 use aws_sdk_kms::primitives::Blob;
 
 use super::{KeyError, KeyService};
-use crate::aws::{Pace, Session, classify, code, into_ping};
+use crate::aws::{LeaveThrottledToPace, Pace, Session, classify, code, into_ping};
 use crate::context::Context;
 use crate::failure::{Failure, FailureKind};
 use crate::secret::{DataKey, WrappedKey};
@@ -36,6 +36,7 @@ impl Kms {
         let config = aws_sdk_kms::config::Builder::from(&session.kms_config())
             // Calls that fail are not a reason to give up on others: Pace sees to the service's health.
             .retry_partition(RetryPartition::custom("credstash-kms").token_bucket(TokenBucket::unlimited()).build())
+            .retry_classifier(LeaveThrottledToPace)
             .build();
         Self {
             client: Client::from_conf(config),

@@ -27,7 +27,7 @@ use futures_util::stream::{self, BoxStream, StreamExt as _};
 use self::item::{Item, decode, encode, take_entry, take_version, text};
 use self::picker::Picker;
 use super::{Setup, SetupOutcome, SetupStep, Store, StoreError};
-use crate::aws::{Pace, Session, classify, code, into_ping};
+use crate::aws::{LeaveThrottledToPace, Pace, Session, classify, code, into_ping};
 use crate::name::Name;
 use crate::row::{Entry, MalformedAttribute, SealedRow};
 use crate::version::{Select, Version};
@@ -54,6 +54,7 @@ impl DynamoDb {
             .retry_partition(
                 RetryPartition::custom("credstash-dynamodb").token_bucket(TokenBucket::unlimited()).build(),
             )
+            .retry_classifier(LeaveThrottledToPace)
             .build();
         Self {
             client: Client::from_conf(config),

@@ -18,13 +18,19 @@ const POLL: (Duration, u32) = (Duration::from_secs(2), 150);
 
 impl DynamoDb {
     pub(super) async fn exists(&self) -> Result<bool, StoreError> {
-        let mut names = self.client.list_tables().into_paginator().items().send();
-        while let Some(name) = names.next().await {
-            if name.map_err(|error| self.failed("ListTables", &error))? == self.table {
+        let mut start = None;
+        loop {
+            let request = self.client.list_tables().set_exclusive_start_table_name(start);
+            let answer = self.pace.run("ListTables", || request.clone().send()).await;
+            let answer = answer.map_err(|error| self.failed("ListTables", &error))?;
+            if answer.table_names().contains(&self.table) {
                 return Ok(true);
             }
+            if answer.last_evaluated_table_name.is_none() {
+                return Ok(false);
+            }
+            start = answer.last_evaluated_table_name;
         }
-        Ok(false)
     }
 
     /// Asks for the table to be made, unless another process has just done so.
@@ -48,7 +54,7 @@ impl DynamoDb {
         if options.deletion_protection {
             request = request.deletion_protection_enabled(true);
         }
-        match request.send().await {
+        match self.pace.run("CreateTable", || request.clone().send()).await {
             Ok(_) => Ok(SetupOutcome::Created),
             Err(error) if code(&error) == Some("ResourceInUseException") => Ok(SetupOutcome::Existed),
             Err(error) => Err(self.failed("CreateTable", &error)),
@@ -59,8 +65,8 @@ impl DynamoDb {
     pub(super) async fn wait_until_active(&self) -> Result<String, StoreError> {
         let (interval, attempts) = POLL;
         for _ in 0..attempts {
-            let answer = self.client.describe_table().table_name(&self.table).send().await;
-            match answer {
+            let request = self.client.describe_table().table_name(&self.table);
+            match self.pace.run("DescribeTable", || request.clone().send()).await {
                 Ok(answer) => match answer.table {
                     Some(table) if table.table_status == Some(TableStatus::Active) => {
                         return Ok(table.table_arn.unwrap_or_default());
@@ -90,20 +96,19 @@ impl DynamoDb {
             .collect::<Result<Vec<_>, _>>()
             .map_err(unbuilt)?;
         let request = self.client.tag_resource().resource_arn(arn).set_tags(Some(tags));
-        request.send().await.map_err(|error| self.failed("TagResource", &error))?;
-        Ok(())
+        let tagged = self.pace.run("TagResource", || request.clone().send()).await;
+        tagged.map(drop).map_err(|error| self.failed("TagResource", &error))
     }
 
     pub(super) async fn enable_recovery(&self) -> Result<(), StoreError> {
         let on = PointInTimeRecoverySpecification::builder().point_in_time_recovery_enabled(true);
-        self.client
+        let request = self
+            .client
             .update_continuous_backups()
             .table_name(&self.table)
-            .point_in_time_recovery_specification(on.build().map_err(unbuilt)?)
-            .send()
-            .await
-            .map_err(|error| self.failed("UpdateContinuousBackups", &error))?;
-        Ok(())
+            .point_in_time_recovery_specification(on.build().map_err(unbuilt)?);
+        let enabled = self.pace.run("UpdateContinuousBackups", || request.clone().send()).await;
+        enabled.map(drop).map_err(|error| self.failed("UpdateContinuousBackups", &error))
     }
 }
 
