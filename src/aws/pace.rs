@@ -44,17 +44,17 @@ const FASTER: f64 = 0.98;
 /// The turns of the calls of one client.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
-    turns: Mutex<Turns>,
+    rate: Mutex<Rate>,
+    /// When the last turn was. Whoever waits for the next one holds it; the others queue for it.
+    last_turn: tokio::sync::Mutex<Option<Instant>>,
 }
 
-#[derive(Debug, Default)]
-struct Turns {
-    /// None while nothing was refused.
+#[derive(Clone, Copy, Debug, Default)]
+struct Rate {
+    /// The time between turns; none while nothing was refused.
     interval: Option<Duration>,
-    /// When the next turn is.
-    next: Option<Instant>,
-    /// How often the interval was changed by a refusal. Calls that were under way together are refused together, and
-    /// count as one refusal.
+    /// How often a refusal changed the interval. Calls that were under way together are refused together, and count
+    /// as one refusal.
     refusals: u64,
 }
 
@@ -90,31 +90,36 @@ impl Pace {
 
     /// Waits for the next turn; gives the number of refusals at its time.
     async fn take_turn(&self) -> u64 {
-        let (turn, refusals) = self.turns().take(Instant::now());
-        if let Some(turn) = turn {
-            sleep_until(turn).await;
+        if self.rate().interval.is_some() {
+            let mut last_turn = self.last_turn.lock().await;
+            // The interval of now, not that of when the queue was joined.
+            let next_turn = last_turn.zip(self.rate().interval).map(|(last, interval)| last + interval);
+            if let Some(next_turn) = next_turn {
+                sleep_until(next_turn).await;
+            }
+            *last_turn = Some(Instant::now());
         }
-        refusals
+        self.rate().refusals
     }
 
     fn slow_down(&self, refusals: u64) {
-        let mut turns = self.turns();
-        if turns.refusals == refusals {
-            turns.refusals += 1;
-            let slower = turns.interval.map_or(FIRST_INTERVAL, |interval| interval.mul_f64(SLOWER));
-            turns.interval = Some(slower.min(LONGEST_INTERVAL));
+        let mut rate = self.rate();
+        if rate.refusals == refusals {
+            rate.refusals += 1;
+            let slower = rate.interval.map_or(FIRST_INTERVAL, |interval| interval.mul_f64(SLOWER));
+            rate.interval = Some(slower.min(LONGEST_INTERVAL));
         }
     }
 
     fn speed_up(&self) {
-        let mut turns = self.turns();
-        let faster = turns.interval.map(|interval| interval.mul_f64(FASTER));
-        turns.interval = faster.filter(|interval| *interval >= SHORTEST_INTERVAL);
+        let mut rate = self.rate();
+        let faster = rate.interval.map(|interval| interval.mul_f64(FASTER));
+        rate.interval = faster.filter(|interval| *interval >= SHORTEST_INTERVAL);
     }
 
     /// The numbers are whole at any time, so a poisoned lock is as good as any.
-    fn turns(&self) -> MutexGuard<'_, Turns> {
-        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
+    fn rate(&self) -> MutexGuard<'_, Rate> {
+        self.rate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -146,48 +151,42 @@ impl ClassifyRetry for LeaveThrottledToPace {
     }
 }
 
-impl Turns {
-    fn take(&mut self, now: Instant) -> (Option<Instant>, u64) {
-        let turn = self.interval.map(|interval| {
-            let turn = self.next.map_or(now, |next| next.max(now));
-            self.next = Some(turn + interval);
-            turn
-        });
-        (turn, self.refusals)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn nobody_waits_until_somebody_is_refused() {
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_until_somebody_is_refused() {
         let pace = Pace::default();
-        assert_eq!(pace.turns().take(Instant::now()), (None, 0));
+        let start = Instant::now();
         pace.speed_up();
-        assert_eq!(pace.turns().take(Instant::now()), (None, 0));
+        for _ in 0..100 {
+            assert_eq!(pace.take_turn().await, 0);
+        }
+        assert_eq!(start.elapsed(), Duration::ZERO);
     }
 
-    #[test]
-    fn calls_refused_together_slow_down_once_and_then_take_turns() {
+    #[tokio::test(start_paused = true)]
+    async fn calls_refused_together_slow_down_once_and_then_take_turns() {
         let pace = Pace::default();
         for _ in 0..64 {
             pace.slow_down(0);
         }
-        let now = Instant::now();
-        let turns: Vec<_> = (0..3).map(|_| pace.turns().take(now)).collect();
-        assert_eq!(turns, [0, 1, 2].map(|turn| (Some(now + FIRST_INTERVAL * turn), 1)));
+        let start = Instant::now();
+        for turn in 0..3 {
+            assert_eq!(pace.take_turn().await, 1);
+            assert!(start.elapsed() >= FIRST_INTERVAL * turn, "turn {turn}");
+        }
         pace.slow_down(1);
-        assert_eq!(pace.turns().interval, Some(FIRST_INTERVAL.mul_f64(SLOWER)));
+        assert_eq!(pace.rate().interval, Some(FIRST_INTERVAL.mul_f64(SLOWER)));
     }
 
     #[test]
     fn success_brings_the_full_rate_back() {
         let pace = Pace::default();
         (0..100).for_each(|refusals| pace.slow_down(refusals));
-        assert_eq!(pace.turns().interval, Some(LONGEST_INTERVAL));
+        assert_eq!(pace.rate().interval, Some(LONGEST_INTERVAL));
         (0..400).for_each(|_| pace.speed_up());
-        assert_eq!(pace.turns().interval, None);
+        assert_eq!(pace.rate().interval, None);
     }
 }
