@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep_until};
 use super::failure::classify;
 use crate::failure::FailureKind;
 
-/// How long one call is tried again before its refusal is given to the caller.
+/// How long one call is tried again, from its first refusal on, before that is given to the caller.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The interval after the first refusal: 200 calls a second.
@@ -69,7 +69,7 @@ impl Pace {
         F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
         E: ProvideErrorMetadata + Error + 'static,
     {
-        let deadline = Instant::now() + PATIENCE;
+        let mut deadline = None;
         loop {
             let refusals = self.take_turn().await;
             let result = call().await;
@@ -77,7 +77,8 @@ impl Pace {
                 Ok(_) => self.speed_up(),
                 Err(error) if classify(operation, error).kind() == FailureKind::Throttled => {
                     self.slow_down(refusals);
-                    if Instant::now() < deadline {
+                    let now = Instant::now();
+                    if now < *deadline.get_or_insert(now + PATIENCE) {
                         log::info!("{operation} is throttled; trying again");
                         continue;
                     }

@@ -611,6 +611,27 @@ fn a_full_disk_is_a_failure() {
     }
 }
 
+/// What was begun is finished, and that nobody could be told is said: a part of a document would be found out late.
+#[test]
+fn a_report_that_cannot_be_written_stops_no_write() {
+    let world = World::dynamodb();
+    let names: Vec<String> = (100..140).map(|number| format!("n{number}")).collect();
+    let document: serde_json::Map<_, _> = names.iter().map(|name| (name.clone(), json!("v"))).collect();
+    let run = |args: &[&str]| {
+        let full = OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
+        let mut command = world.command(args);
+        command.stdout(full).stderr(std::process::Stdio::piped());
+        let output = command.spawn().expect("it runs").wait_with_output().expect("its output can be read");
+        assert_eq!(output.status.code(), Some(1), "{args:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("No space left"), "{args:?}");
+    };
+    run(&["putall", "-a", &Value::Object(document.clone()).to_string()]);
+    world.run(["keys"]).ok(format!("{}\n", names.join("\n")));
+    run(&["putall", "-a", &Value::Object(document).to_string()]);
+    run(&["delete", "n100"]);
+    world.run(["get", "n100"]).fails(1, "couldn't be found");
+}
+
 // --- Secrets and logs ---------------------------------------------------------------------------
 
 /// Whatever fails, and however much is logged: [`World::run`] finds no secret on stderr, and there is none in the log.

@@ -16,6 +16,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: &Args, vault: &Vault, out: &mut Output) -> Result<(), Failed> {
     let name = Name::new(args.credential.as_str()).map_err(|error| Failed::Message(error.to_string()))?;
     let mut written = Ok(());
+    // What was begun is finished, whether anybody reads of it or not.
     let deleted = vault
         .delete(&name, |version| {
             let line = format!("Deleting {name} -- version {version}");

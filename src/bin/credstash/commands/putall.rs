@@ -69,7 +69,8 @@ fn kind_of(value: &Value) -> &'static str {
     }
 }
 
-/// Stores each credential, goes on after one that fails, and reports in the order of the document.
+/// Stores each credential, goes on after one that fails, and reports in the order of the document. That nobody reads
+/// the report any more is no reason to store a part: it is said when all is done.
 pub(crate) async fn run(drafts: Vec<Draft>, vault: &Vault, out: &mut Output) -> Result<(), Failed> {
     let progress = Progress::new("storing");
     let mut stored = stream::iter(drafts)
@@ -78,10 +79,11 @@ pub(crate) async fn run(drafts: Vec<Draft>, vault: &Vault, out: &mut Output) -> 
             (name, vault.put(draft).await)
         })
         .buffered(PUTS_AT_ONCE);
-    let (mut done, mut failures) = (0, 0);
+    let (mut done, mut failures, mut written) = (0, 0, Ok(()));
     while let Some((name, result)) = stored.next().await {
+        progress.clear();
         match result {
-            Ok(_) => out.line(&format!("{name} has been stored"))?,
+            Ok(_) => written = written.and_then(|()| out.line(&format!("{name} has been stored"))),
             Err(error) => {
                 failures += 1;
                 report::about(&name, &error);
@@ -93,5 +95,5 @@ pub(crate) async fn run(drafts: Vec<Draft>, vault: &Vault, out: &mut Output) -> 
     if failures > 0 {
         return Err(Failed::Message(format!("{failures} of {done} credentials could not be stored")));
     }
-    Ok(())
+    Ok(written?)
 }
