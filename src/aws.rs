@@ -15,7 +15,7 @@ use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_runtime::env_config::file::EnvConfigFiles;
-use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_smithy_runtime_api::client::http::{HttpConnectorSettings, SharedHttpClient};
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_types::body::SdkBody;
 use aws_types::os_shim_internal::{Env, Fs};
@@ -23,6 +23,7 @@ use aws_types::os_shim_internal::{Env, Fs};
 use crate::failure::{Failure, FailureKind};
 
 pub(crate) use failure::{classify, code};
+pub use http::Trust;
 pub(crate) use pace::{LeaveThrottledToPace, Pace};
 pub use role::{Mfa, Role};
 
@@ -32,8 +33,8 @@ const DEFAULT_REGION: &str = "us-east-1";
 /// How long to wait for a connection before the next attempt.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long to wait for an answer before the next attempt.
-const READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long to wait for an answer before the next attempt; DynamoDB and KMS answer in milliseconds.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often a call that failed is attempted where no setting of AWS says so. Of a thousand calls some fail several
 /// times in a row: the SDK's three attempts would lose them.
@@ -54,8 +55,13 @@ pub struct SessionOptions {
     pub profile: Option<String>,
     /// The role to assume with those credentials.
     pub role: Option<Role>,
-    /// A PEM file of the certificate authorities to trust; without it AWS_CA_BUNDLE, the profile's, the system's.
-    pub ca_bundle: Option<PathBuf>,
+    /// Whom to trust; without it the file that AWS_CA_BUNDLE, the profile's `ca_bundle` or SSL_CERT_FILE names, then
+    /// [`Trust::Bundled`].
+    pub trust: Option<Trust>,
+    /// How long to wait for a connection before the next attempt; without it 3 s.
+    pub connect_timeout: Option<Duration>,
+    /// How long to wait for an answer before the next attempt; without it 10 s.
+    pub read_timeout: Option<Duration>,
 }
 
 /// A session with AWS. Opening one does not use the network.
@@ -78,19 +84,27 @@ impl Session {
             .or_else(|| variable("AWS_REGION"))
             .or_else(|| profiles.get("region").map(str::to_owned));
         let region = Region::new(region.unwrap_or_else(|| DEFAULT_REGION.to_owned()));
-        let ca_bundle = options
-            .ca_bundle
-            .or_else(|| variable("AWS_CA_BUNDLE").map(PathBuf::from))
-            .or_else(|| profiles.get("ca_bundle").map(PathBuf::from));
-        let http_client = SharedHttpClient::new(http::LazyClient::new(ca_bundle));
+        let file = |path: String| Trust::File(PathBuf::from(path));
+        let trust = options
+            .trust
+            .or_else(|| variable("AWS_CA_BUNDLE").map(file))
+            .or_else(|| profiles.get("ca_bundle").map(str::to_owned).map(file))
+            .or_else(|| variable("SSL_CERT_FILE").map(file));
+        let http_client = http::LazyClient::new(trust.unwrap_or_default());
+        let connect_timeout = options.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
+        let read_timeout = options.read_timeout.unwrap_or(READ_TIMEOUT);
+        if !speaks_plain_http() {
+            let settings = HttpConnectorSettings::builder().connect_timeout(connect_timeout).read_timeout(read_timeout);
+            http_client.prepare_tls(settings.build());
+        }
+        let http_client = SharedHttpClient::new(http_client);
+        let timeouts = TimeoutConfig::builder().connect_timeout(connect_timeout).read_timeout(read_timeout);
 
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
             .profile_name(profiles.selected_profile())
             .region(region.clone())
             .http_client(http_client.clone())
-            .timeout_config(
-                TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).read_timeout(READ_TIMEOUT).build(),
-            );
+            .timeout_config(timeouts.build());
         if !speaks_of_retries(&profiles) {
             let retries = RetryConfig::standard().with_max_attempts(ATTEMPTS).with_initial_backoff(FIRST_BACKOFF);
             loader = loader.retry_config(retries);
@@ -144,6 +158,12 @@ async fn load_profiles(asked: Option<&str>) -> Result<ProfileSet, Failure> {
 fn speaks_of_retries(profiles: &ProfileSet) -> bool {
     ["AWS_MAX_ATTEMPTS", "AWS_RETRY_MODE"].iter().any(|name| variable(name).is_some())
         || ["max_attempts", "retry_mode"].iter().any(|member| profiles.get(member).is_some())
+}
+
+/// Whether the environment names an endpoint without TLS, as those on the same machine are.
+fn speaks_plain_http() -> bool {
+    let endpoint = variable("AWS_ENDPOINT_URL_DYNAMODB").or_else(|| variable("AWS_ENDPOINT_URL"));
+    endpoint.is_some_and(|url| url.starts_with("http://"))
 }
 
 /// An environment variable of AWS's; an empty one counts as not set.

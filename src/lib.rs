@@ -36,6 +36,7 @@ pub mod envelope;
 pub mod error;
 pub mod failure;
 mod files;
+mod jitter;
 pub mod key;
 pub mod name;
 pub mod row;
@@ -48,7 +49,7 @@ pub mod version;
 pub mod aws;
 
 #[cfg(feature = "aws")]
-pub use aws::{Mfa, Role, Session, SessionOptions};
+pub use aws::{Mfa, Role, Session, SessionOptions, Trust};
 pub use context::{Context, InvalidPair};
 pub use envelope::{Digest, EnvelopeError, Sealed, Suite, UnknownDigest, open, seal};
 pub use error::Error;

@@ -46,6 +46,12 @@ pub trait Store: Send + Sync {
     /// none. The row itself, there already because the answer to an earlier attempt was lost, is no conflict.
     async fn put(&self, row: &SealedRow) -> Result<(), StoreError>;
 
+    /// How many puts to have under way at a time. A store whose puts wait together for the same disk or transaction
+    /// gains by more than one whose puts travel one by one.
+    fn puts_at_once(&self) -> usize {
+        64
+    }
+
     /// Deletes one version of a name; deleting what is not there is no error.
     async fn delete(&self, name: &Name, version: &Version) -> Result<(), StoreError>;
 

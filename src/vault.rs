@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::stream::StreamExt as _;
+use futures_util::future::try_join;
+use futures_util::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
 
 use crate::context::Context;
 use crate::envelope::{self, Digest, EnvelopeError, Sealed, Suite};
 use crate::error::Error;
+use crate::jitter;
 use crate::key::KeyService;
 use crate::name::{Name, Pattern};
 use crate::row::{Entry, SealedRow};
@@ -18,6 +20,9 @@ use crate::version::{NewVersion, Select, Version};
 
 /// How many data keys are being unwrapped at a time when many secrets are read.
 const UNWRAPS_AT_ONCE: usize = 64;
+
+/// How many versions are being deleted at a time.
+const DELETES_AT_ONCE: usize = 64;
 
 /// How often a put of the next version is refused although that version is not there. While other writers get through,
 /// it goes on for ever; a store that refuses for another reason must still come to an end.
@@ -179,18 +184,29 @@ impl Vault {
             NewVersion::Exactly(version) => {
                 let store = Arc::clone(&self.store);
                 tokio::spawn(async move { store.prepare().await });
-                let sealed = self.seal(&draft, version).await?;
+                let sealed = self.seal(&draft).await?;
+                check_size(&draft, version, sealed.wrapped_key.as_bytes().len())?;
                 self.store.put(&row(&draft, version, &sealed)).await?;
                 Ok(version.clone())
             }
             NewVersion::Next => {
-                let keys = Arc::clone(&self.keys);
-                tokio::spawn(async move { keys.prepare().await });
-                let version = self.next_version(&draft.name).await?;
-                let sealed = self.seal(&draft, &version).await?;
+                // Beside each other, since neither needs the other's answer.
+                let (version, sealed) = try_join(self.next_version(&draft.name), self.seal(&draft)).await?;
+                check_size(&draft, &version, sealed.wrapped_key.as_bytes().len())?;
                 self.put_next(&draft, version, &sealed).await
             }
         }
+    }
+
+    /// Puts each draft, several at a time and whatever becomes of the others; gives, in the order of `drafts`, each
+    /// name and what [`Vault::put`] gave for it.
+    pub fn put_all(&self, drafts: Vec<Draft>) -> impl Stream<Item = (Name, Result<Version, Error>)> {
+        stream::iter(drafts)
+            .map(|draft| async {
+                let name = draft.name.clone();
+                (name, self.put(draft).await)
+            })
+            .buffered(self.store.puts_at_once())
     }
 
     /// Stores `sealed` as `version`, or as the version after those that other writers took meanwhile.
@@ -211,20 +227,27 @@ impl Vault {
         }
     }
 
-    /// Deletes every version of `name`, in ascending order; `deleting` hears of each before it goes.
+    /// Deletes every version of `name`; `deleting` hears of each, in ascending order, before it goes.
+    ///
+    /// The newest goes last, when all others are gone: a deletion that fails midway brings no older secret back.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`] when there is none, and when the store fails: later versions are then still there.
+    /// [`StoreError::NotFound`] when there is none, and when the store fails: the newest version is then still there.
     pub async fn delete(&self, name: &Name, mut deleting: impl FnMut(&Version)) -> Result<(), Error> {
         let versions = self.store.versions(name).await?;
-        if versions.is_empty() {
+        let Some((newest, older)) = versions.split_last() else {
             return Err(StoreError::NotFound { name: name.clone(), version: None }.into());
-        }
-        for version in &versions {
-            deleting(version);
-            self.store.delete(name, version).await?;
-        }
-        Ok(())
+        };
+        stream::iter(older)
+            .map(|version| {
+                deleting(version);
+                self.store.delete(name, version)
+            })
+            .buffered(DELETES_AT_ONCE)
+            .try_collect::<()>()
+            .await?;
+        deleting(newest);
+        Ok(self.store.delete(name, newest).await?)
     }
 
     async fn open(&self, row: &SealedRow, context: &Context) -> Result<Secret, Error> {
@@ -239,12 +262,10 @@ impl Vault {
         })
     }
 
-    /// Seals the secret of a draft, of which `version` is to be written.
-    async fn seal(&self, draft: &Draft, version: &Version) -> Result<Sealed, Error> {
+    async fn seal(&self, draft: &Draft) -> Result<Sealed, Error> {
         let suite = Suite::CtrHmac(draft.digest);
         let generated = self.keys.generate(suite.key_len(), &draft.context).await;
         let (key, wrapped) = generated.map_err(|error| Error::key(&draft.name, &draft.context, error))?;
-        check_size(draft, version, wrapped.as_bytes().len())?;
         envelope::seal(suite, &key, wrapped, &draft.secret)
             .map_err(|error| Error::Envelope { name: draft.name.clone(), error })
     }
@@ -280,9 +301,7 @@ fn entry(draft: &Draft, version: &Version) -> Entry {
 /// A random pause, longer after more conflicts, so that writers that met once do not meet again.
 async fn pause(conflict: u32) {
     let limit = Duration::from_millis(5).saturating_mul(1 << conflict.min(6)).min(LONGEST_PAUSE);
-    // Without random bytes the pause is none: the writers still come apart by their luck with the store.
-    let fraction = getrandom::u32().map_or(0.0, |random| f64::from(random) / f64::from(u32::MAX));
-    tokio::time::sleep(limit.mul_f64(fraction)).await;
+    tokio::time::sleep(jitter::below(limit)).await;
 }
 
 /// Brings the results of one pass together. A store may hand on a name twice; the row it prefers stays.

@@ -7,7 +7,7 @@ use aws_config::imds::client::error::ImdsError;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_runtime::retries::classifiers::THROTTLING_ERRORS;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
-use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_runtime_api::client::result::{ConnectorError, SdkError};
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
 use crate::failure::{Failure, FailureKind};
@@ -43,15 +43,13 @@ fn unanswered(operation: &str, error: &(dyn Error + 'static)) -> Failure {
     }
     if let Some(credentials) = find::<CredentialsError>(error) {
         // The metadata service is asked last; that it says no, as it does where there is none, adds nothing.
-        let none =
-            matches!(credentials, CredentialsError::CredentialsNotLoaded(_)) || find::<ImdsError>(error).is_some();
-        return match none {
-            true => Failure::new(FailureKind::NoCredentials, "Unable to locate credentials"),
-            false => Failure::new(
-                FailureKind::RejectedCredentials,
-                format!("Unable to get credentials: {}", chain(credentials)),
-            ),
-        };
+        if matches!(credentials, CredentialsError::CredentialsNotLoaded(_)) || find::<ImdsError>(error).is_some() {
+            let is_silent = find::<ConnectorError>(error).is_some_and(ConnectorError::is_timeout);
+            let why = if is_silent { ": the metadata service of this machine did not answer in time" } else { "" };
+            return Failure::new(FailureKind::NoCredentials, format!("Unable to locate credentials{why}"));
+        }
+        let message = format!("Unable to get credentials: {}", chain(credentials));
+        return Failure::new(FailureKind::RejectedCredentials, message);
     }
     let reason = deepest(error).to_string();
     let message = format!("No answer when calling the {operation} operation: {reason}");

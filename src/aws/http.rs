@@ -1,8 +1,8 @@
 //! The HTTP client of all AWS clients of one session.
 //!
 //! Connectors are made when the first request needs them: a plain `http://` endpoint never pays for reading and
-//! parsing the system's certificates (about 1 ms). All clients share the connectors, so that a connection that
-//! one call opened is there for the next.
+//! parsing certificates (about 1 ms). All clients share the connectors, so that a connection that one call opened is
+//! there for the next.
 
 use std::collections::HashMap;
 use std::fs;
@@ -27,10 +27,22 @@ use rustls::pki_types::pem::PemObject as _;
 
 use crate::failure::{Failure, FailureKind};
 
+/// Whose certificates make a server trustworthy.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Trust {
+    /// Those of the authorities that Mozilla trusts, as they were when this program was built.
+    #[default]
+    Bundled,
+    /// Those of the authorities that this machine trusts.
+    System,
+    /// Those of the authorities in a PEM file, and of no others.
+    File(PathBuf),
+}
+
 /// Makes a connector for each scheme and time limit once, on first use.
 #[derive(Clone, Debug)]
 pub(super) struct LazyClient {
-    ca_bundle: Option<PathBuf>,
+    trust: Trust,
     connectors: Arc<Mutex<HashMap<ConnectorKey, SharedHttpConnector>>>,
 }
 
@@ -42,9 +54,15 @@ struct ConnectorKey {
 }
 
 impl LazyClient {
-    /// A client that trusts the authorities in the PEM file `ca_bundle`, or else those of the system.
-    pub(super) fn new(ca_bundle: Option<PathBuf>) -> Self {
-        Self { ca_bundle, connectors: Arc::default() }
+    pub(super) fn new(trust: Trust) -> Self {
+        Self { trust, connectors: Arc::default() }
+    }
+
+    /// Begins to make the connector for `https://`, on another thread, so that the first request finds it made.
+    pub(super) fn prepare_tls(&self, settings: HttpConnectorSettings) {
+        let client = self.clone();
+        // What goes wrong goes wrong again for the first request, which says so.
+        tokio::task::spawn_blocking(move || drop(client.connector(true, &settings)));
     }
 
     fn connector(&self, tls: bool, settings: &HttpConnectorSettings) -> Result<SharedHttpConnector, Failure> {
@@ -60,10 +78,14 @@ impl LazyClient {
     }
 
     fn make_connector(&self, tls: bool, settings: &HttpConnectorSettings) -> Result<Connector, Failure> {
-        let trust_store = match &self.ca_bundle {
+        let trust_store = match &self.trust {
             _ if !tls => TrustStore::empty(),
-            Some(path) => read_ca_bundle(path)?,
-            None => TrustStore::default(),
+            Trust::Bundled => webpki_root_certs::TLS_SERVER_ROOT_CERTS
+                .iter()
+                .map(to_pem)
+                .fold(TrustStore::empty(), TrustStore::with_pem_certificate),
+            Trust::System => TrustStore::empty().with_native_roots(true),
+            Trust::File(path) => read_ca_bundle(path)?,
         };
         let tls_context = TlsContext::builder()
             .with_trust_store(trust_store)

@@ -28,6 +28,7 @@ use self::item::{Item, decode, encode, take_entry, take_version, text};
 use self::picker::Picker;
 use super::{Setup, SetupOutcome, SetupStep, Store, StoreError};
 use crate::aws::{LeaveThrottledToPace, Pace, Session, classify, code, into_ping};
+use crate::failure::{Failure, FailureKind};
 use crate::name::Name;
 use crate::row::{Entry, MalformedAttribute, SealedRow};
 use crate::version::{Select, Version};
@@ -229,28 +230,39 @@ impl Store for DynamoDb {
         decode(entry, item)
     }
 
-    /// The rows are those that a consistent read of each name would give.
+    /// The rows are those that a consistent read of each name would give. While the rows of one page are handed out,
+    /// the next page is under way.
     fn rows<'a>(&'a self, select: &'a Select) -> BoxStream<'a, Result<SealedRow, StoreError>> {
-        let request = self.scan().consistent_read(true);
-        let first_page = Some((Picker::new(select), None));
-        stream::unfold((request, first_page), move |(request, page)| async move {
-            let (mut picker, start) = page?;
-            let (items, next) = match self.send_scan(&request, start).await {
+        let scan = self.scan().consistent_read(true);
+        let fetch = move |start| {
+            let (store, scan) = (self.clone(), scan.clone());
+            tokio::spawn(async move { store.send_scan(&scan, start).await })
+        };
+        let first_page = Some((Picker::new(select), fetch(None)));
+        stream::unfold((fetch, first_page), move |(fetch, page)| async move {
+            let (mut picker, page) = page?;
+            let page = page
+                .await
+                .unwrap_or_else(|panic| Err(StoreError::Failed(Failure::new(FailureKind::Other, panic.to_string()))));
+            let (items, next) = match page {
                 Ok(page) => page,
-                Err(error) => return Some((vec![Err(error)], (request, None))),
+                Err(error) => return Some((vec![Err(error)], (fetch, None))),
             };
+            let next = next.map(|start| fetch(Some(start)));
             let mut rows = Vec::new();
             for item in items {
                 match split(item) {
                     Ok((entry, item)) => rows.extend(picker.offer(entry, item)),
-                    Err(error) => return Some((vec![Err(self.not_a_store(error))], (request, None))),
+                    Err(error) => return Some((vec![Err(self.not_a_store(error))], (fetch, None))),
                 }
             }
-            if next.is_none() {
-                rows.extend(picker.finish());
-                return Some((rows, (request, None)));
+            match next {
+                Some(next) => Some((rows, (fetch, Some((picker, next))))),
+                None => {
+                    rows.extend(picker.finish());
+                    Some((rows, (fetch, None)))
+                }
             }
-            Some((rows, (request, Some((picker, next)))))
         })
         .flat_map(stream::iter)
         .boxed()

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,6 +13,7 @@ use futures_util::stream::{self, BoxStream, StreamExt as _};
 use rusqlite::{
     Connection, ErrorCode, OptionalExtension as _, Row, Transaction, TransactionBehavior, named_params, params,
 };
+use tokio::sync::oneshot;
 
 use super::{Setup, SetupOutcome, SetupStep, Store, StoreError};
 use crate::envelope::{Digest, Sealed, Suite};
@@ -51,8 +52,16 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 pub struct Sqlite {
     connection: Arc<Mutex<Connection>>,
+    waiting: Arc<Mutex<Vec<Put>>>,
     place: Arc<str>,
     made: bool,
+}
+
+/// A row that waits for a transaction.
+#[derive(Debug)]
+struct Put {
+    row: SealedRow,
+    answer: oneshot::Sender<Result<(), StoreError>>,
 }
 
 impl Sqlite {
@@ -94,7 +103,31 @@ impl Sqlite {
             }
             Unprepared::Failed(error) => failed(path, error),
         })?;
-        Ok(Self { connection: Arc::new(Mutex::new(connection)), place: place.into(), made })
+        Ok(Self { connection: Arc::new(Mutex::new(connection)), waiting: Arc::default(), place: place.into(), made })
+    }
+
+    /// The rows are whole at any time, so a poisoned lock is as good as any.
+    fn waiting(&self) -> MutexGuard<'_, Vec<Put>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stores all rows that wait, in one transaction, and tells each put what became of its own.
+    fn put_waiting(&self, connection: &Connection) {
+        let (rows, answers): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut *self.waiting()).into_iter().map(|put| (put.row, put.answer)).unzip();
+        match insert(connection, &rows) {
+            Ok(stored) => {
+                for ((row, answer), stored) in rows.into_iter().zip(answers).zip(stored) {
+                    let Entry { name, version, .. } = row.entry;
+                    // Whoever does not wait any more needs no answer.
+                    let _ = answer.send(if stored { Ok(()) } else { Err(StoreError::Exists { name, version }) });
+                }
+            }
+            Err(error) => {
+                let error = failed(Path::new(&*self.place), error);
+                answers.into_iter().for_each(|answer| drop(answer.send(Err(error.clone()))));
+            }
+        }
     }
 
     /// Runs `work` where it may block: SQLite waits for the disk, and for other processes.
@@ -166,6 +199,32 @@ fn prepare(path: &Path) -> Result<Connection, Unprepared> {
     }
 }
 
+/// Stores the rows that are not there yet, in one transaction; says of each whether it was stored.
+fn insert(connection: &Connection, rows: &[SealedRow]) -> rusqlite::Result<Vec<bool>> {
+    let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+    let mut statement = transaction.prepare_cached(
+        "INSERT INTO credential (name, version, comment, key, contents, hmac, digest)
+            VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+    )?;
+    let stored = rows.iter().map(|SealedRow { entry, sealed }| {
+        let Suite::CtrHmac(digest) = sealed.suite;
+        let stored = statement.execute(params![
+            entry.name.as_str(),
+            entry.version.as_str(),
+            entry.comment.as_deref().filter(|comment| !comment.is_empty()),
+            sealed.wrapped_key.as_bytes(),
+            sealed.contents,
+            sealed.mac,
+            digest.name(),
+        ])?;
+        Ok(stored == 1)
+    });
+    let stored = stored.collect::<rusqlite::Result<_>>()?;
+    drop(statement);
+    transaction.commit()?;
+    Ok(stored)
+}
+
 #[async_trait]
 impl Store for Sqlite {
     async fn setup(&self, options: &Setup, step: &(dyn Fn(SetupStep) + Sync)) -> Result<SetupOutcome, StoreError> {
@@ -195,7 +254,13 @@ impl Store for Sqlite {
     }
 
     async fn newest(&self, name: &Name) -> Result<Option<Version>, StoreError> {
-        Ok(self.versions(name).await?.pop())
+        let name = name.clone();
+        self.query(move |connection| {
+            let sql = "SELECT max(version) FROM credential WHERE name = ?";
+            let newest: Option<String> = connection.query_row(sql, [name.as_str()], |row| row.get(0))?;
+            Ok(newest.map(Version::stored))
+        })
+        .await
     }
 
     async fn get(&self, name: &Name, select: &Select) -> Result<SealedRow, StoreError> {
@@ -266,33 +331,28 @@ impl Store for Sqlite {
             .boxed()
     }
 
+    /// Puts that are under way together share a transaction, and so the wait for the disk: the first to wait runs it
+    /// for all that have come by then. Each ends when its own row is on the disk.
     async fn put(&self, row: &SealedRow) -> Result<(), StoreError> {
-        let SealedRow { entry: Entry { name, version, comment }, sealed } = row.clone();
-        let stored = self
-            .query({
-                let (name, version) = (name.clone(), version.clone());
-                move |connection| {
-                    let Suite::CtrHmac(digest) = sealed.suite;
-                    connection.execute(
-                        "INSERT INTO credential (name, version, comment, key, contents, hmac, digest)
-                            VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-                        params![
-                            name.as_str(),
-                            version.as_str(),
-                            comment.filter(|comment| !comment.is_empty()),
-                            sealed.wrapped_key.as_bytes(),
-                            sealed.contents,
-                            sealed.mac,
-                            digest.name(),
-                        ],
-                    )
-                }
+        let (answer, stored) = oneshot::channel();
+        let is_first = {
+            let mut waiting = self.waiting();
+            waiting.push(Put { row: row.clone(), answer });
+            waiting.len() == 1
+        };
+        if is_first {
+            let store = self.clone();
+            self.run(move |connection| {
+                store.put_waiting(connection);
+                Ok(())
             })
             .await?;
-        if stored == 0 {
-            return Err(StoreError::Exists { name, version });
         }
-        Ok(())
+        stored.await.unwrap_or_else(|error| Err(failed(Path::new(&*self.place), error)))
+    }
+
+    fn puts_at_once(&self) -> usize {
+        1024
     }
 
     async fn delete(&self, name: &Name, version: &Version) -> Result<(), StoreError> {

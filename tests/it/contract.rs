@@ -43,6 +43,7 @@ macro_rules! all_clauses {
             $run, $store:
             a_row_is_got_as_it_was_put
             a_row_is_never_overwritten
+            each_of_many_puts_at_once_has_its_own_answer
             what_is_not_there_is_not_found
             versions_sort_by_their_bytes
             the_padded_version_comes_before_the_typed_one
@@ -83,6 +84,28 @@ async fn a_row_is_never_overwritten(store: &dyn Store) {
     assert_eq!(store.put(&second).await, Err(exists));
     assert_eq!(store.get(&name("a"), &Select::Latest).await.as_ref(), Ok(&first));
     assert_eq!(store.entries().await, Ok(vec![first.entry]));
+}
+
+async fn each_of_many_puts_at_once_has_its_own_answer(store: &dyn Store) {
+    let row = |number: u32| row_of("a", &number.to_string(), &number.to_be_bytes());
+    for number in [7, 99] {
+        store.put(&row_of("a", &number.to_string(), b"was here first")).await.expect("stored");
+    }
+    let answers = futures_util::future::join_all((0..100).map(async |number| store.put(&row(number)).await)).await;
+    for (number, answer) in (0..).zip(answers) {
+        let stored = store.get(&name("a"), &exactly(&number.to_string())).await.expect("it is there");
+        match number {
+            7 | 99 => {
+                let version = Version::stored(number.to_string());
+                assert_eq!(answer, Err(StoreError::Exists { name: name("a"), version }));
+                assert_eq!(stored.sealed.contents, b"was here first");
+            }
+            _ => {
+                assert_eq!(answer, Ok(()), "{number}");
+                assert_eq!(stored, row(number));
+            }
+        }
+    }
 }
 
 async fn what_is_not_there_is_not_found(store: &dyn Store) {

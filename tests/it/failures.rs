@@ -3,6 +3,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
+use std::net::TcpListener;
 use std::os::unix::ffi::OsStrExt as _;
 
 use base64::Engine as _;
@@ -166,6 +167,44 @@ fn rubbish_at_the_endpoint() {
         world.run(["list"]).fails(1, "Scan operation");
         world.run(["get", "a"]).fails(1, "Query operation");
     }
+}
+
+#[test]
+fn a_server_that_never_answers() {
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}", silent.local_addr().expect("an address"));
+    let mut world = World::without_table();
+    world.set("AWS_ENDPOINT_URL_DYNAMODB", &url).set("AWS_ENDPOINT_URL_KMS", &url);
+    for command in COMMANDS {
+        let given_up = [&["--timeout", "0.3"], command].concat();
+        world.run(given_up).fails(1, "gave up after 0.3 s").mentions("--timeout");
+        let unanswered = [&["--timeout-read", "0.1"], command].concat();
+        world.run(unanswered).fails(1, "No answer when calling the ").mentions("check the network");
+    }
+    for wrong in ["0", "-1", "soon", "inf", "1e40", ""] {
+        world.run(["--timeout", wrong, "list"]).fails(2, "--timeout").mentions("a number of seconds above 0");
+    }
+}
+
+/// What was deleted before must not bring an older secret back.
+#[test]
+fn a_deletion_that_fails_midway_leaves_the_newest() {
+    let mut world = World::dynamodb();
+    for value in ["one", "two", "three"] {
+        world.run(["put", "-a", "a", value]).ok("a has been stored\n");
+    }
+    let denying = Recorder::between(&servers().dynamodb, |call| {
+        let is_second = call.operation == "DeleteItem" && call.body.contains("0000000000000000002");
+        is_second.then(|| (400, json!({"__type": "com.amazon#AccessDeniedException", "message": "not you"})))
+    });
+    world.set("AWS_ENDPOINT_URL_DYNAMODB", &denying.url);
+    let failed = world.run(["delete", "a"]);
+    assert_eq!(failed.code, Some(1), "{failed}");
+    failed.mentions("AccessDeniedException");
+    world.set("AWS_ENDPOINT_URL_DYNAMODB", &servers().dynamodb);
+    world.run(["get", "a"]).ok("three\n");
+    world.run(["delete", "a"]);
+    assert_eq!(world.rows(), [] as [Value; 0]);
 }
 
 #[test]

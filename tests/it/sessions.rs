@@ -2,7 +2,9 @@
 //! signatures of the calls, which name region and access key.
 
 use std::fs;
+use std::net::TcpListener;
 use std::os::unix::fs::symlink;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -11,6 +13,22 @@ use crate::world::{Call, Proxy, Ran, Recorder, SECRET, Tls, World, make_default_
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_credstash");
 const ROLE: &str = "arn:aws:iam::123456789012:role/credstash-reader";
+
+/// The certificate of an authority that signed nothing. Its key is gone.
+const STRANGER: &str = "\
+-----BEGIN CERTIFICATE-----
+MIIBrTCCAVOgAwIBAgIUDjrAyvhPt2cETtvB5hT4rEcaZbEwCgYIKoZIzj0EAwIw
+KzEpMCcGA1UEAwwgYW4gYXV0aG9yaXR5IHRoYXQgc2lnbmVkIG5vdGhpbmcwIBcN
+MjYxMTIyMTkxNzExWhgPMjEyNjEwMjkxOTE3MTFaMCsxKTAnBgNVBAMMIGFuIGF1
+dGhvcml0eSB0aGF0IHNpZ25lZCBub3RoaW5nMFkwEwYHKoZIzj0CAQYIKoZIzj0D
+AQcDQgAEQZH/NbpT8iMCYPYE7SAZ+RDKSZzkVGW0geLVIw/YNAwOdURMrnWPfLo2
+TQ/9OjSCMxndY6gAPgIWKGIdRCWY8KNTMFEwHQYDVR0OBBYEFNUKQdTY86/3HDNu
+MsrYQ+f+0Hn4MB8GA1UdIwQYMBaAFNUKQdTY86/3HDNuMsrYQ+f+0Hn4MA8GA1Ud
+EwEB/wQFMAMBAf8wCgYIKoZIzj0EAwIDSAAwRQIhANUU6QBdKRvAd5l+ccvDdhZT
+fstNrZJiiCF1nM8eXGHjAiB84ho8oZQrZSROdV5Kwdx9eaou48Tv0aXjvVjBcX/i
+Bg==
+-----END CERTIFICATE-----
+";
 
 /// A DynamoDB that has nothing in any table.
 fn empty_dynamodb() -> Recorder {
@@ -386,6 +404,54 @@ fn a_proxy_that_does_not_answer() {
     let mut world = World::moto();
     world.unset("AWS_ENDPOINT_URL_DYNAMODB").set("HTTPS_PROXY", crate::world::CLOSED);
     world.run(["list"]).fails(1, "No answer when calling the Scan operation").mentions("HTTPS_PROXY");
+}
+
+/// The first of these that is given counts, and one is enough.
+#[test]
+fn whom_to_trust() {
+    let mut world = World::moto();
+    let tls = Tls::server();
+    let url = format!("https://{}", tls.address);
+    world.set("AWS_ENDPOINT_URL_DYNAMODB", &url).set("AWS_ENDPOINT_URL_KMS", &url);
+    let stranger = world.file("stranger.pem", STRANGER);
+    world.home_file(".aws/config", &format!("[profile trusting]\nregion = us-east-1\nca_bundle = {}\n", tls.ca));
+
+    // Mozilla's authorities, and those of this machine.
+    world.run(["list"]).fails(1, "certificate");
+    world.run(["--trust", "system", "list"]).fails(1, "certificate");
+
+    world.run(["--trust", &tls.ca, "list"]).ok("");
+    world.set("SSL_CERT_FILE", &tls.ca);
+    world.run(["list"]).ok("");
+    world.run(["--trust", "system", "list"]).ok("");
+    world.set("SSL_CERT_FILE", &stranger).set("AWS_CA_BUNDLE", &tls.ca);
+    world.run(["list"]).ok("");
+    world.run(["--trust", &stranger, "list"]).fails(1, "certificate");
+    world.unset("AWS_CA_BUNDLE");
+    world.run(["list"]).fails(1, "certificate");
+    world.set("AWS_PROFILE", "trusting");
+    world.run(["list"]).ok("");
+}
+
+/// A metadata service that takes connections and says nothing, as one behind a firewall, costs little and is named.
+#[test]
+fn a_silent_metadata_service() {
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let dynamodb = empty_dynamodb();
+    let mut world = world_with(&dynamodb);
+    world.unset("AWS_EC2_METADATA_DISABLED");
+    world.set("AWS_EC2_METADATA_SERVICE_ENDPOINT", format!("http://{}", silent.local_addr().expect("an address")));
+
+    // It is not asked for the region.
+    world.unset("AWS_DEFAULT_REGION");
+    world.run(["list"]).ok("");
+    assert_eq!(last_call(&dynamodb).region, "us-east-1");
+
+    world.unset("AWS_ACCESS_KEY_ID").unset("AWS_SECRET_ACCESS_KEY");
+    let began = Instant::now();
+    world.run(["list"]).fails(1, "Unable to locate credentials: the metadata service of this machine did not answer");
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(20), "{took:?}");
 }
 
 /// The variants of AWS's endpoints that some organisations must use.

@@ -116,8 +116,18 @@ pub(crate) fn session_options(global: &Global) -> Result<credstash::SessionOptio
         kms_region: given(&kms_region),
         profile: global.profile.clone(),
         role: global.arn.clone().map(|arn| role(arn, global)).transpose()?,
-        ca_bundle: None,
+        trust: global.trust.clone().map(trust),
+        connect_timeout: global.timeout_connect,
+        read_timeout: global.timeout_read,
     })
+}
+
+#[cfg(feature = "aws")]
+fn trust(file: PathBuf) -> credstash::Trust {
+    match file.to_str() {
+        Some("system") => credstash::Trust::System,
+        _ => credstash::Trust::File(file),
+    }
 }
 
 #[cfg(feature = "aws")]

@@ -1,6 +1,7 @@
 //! The options that every command has: which store, and as whom.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 
@@ -41,6 +42,23 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "SERIAL")]
     pub(crate) mfa_serial: Option<String>,
 
+    /// Whom to trust with TLS: a PEM file of authorities, or `system` for those of this machine
+    /// [default: AWS_CA_BUNDLE, the profile's ca_bundle, SSL_CERT_FILE, Mozilla's, which are built in]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) trust: Option<PathBuf>,
+
+    /// Give up after this long, in seconds
+    #[arg(long, global = true, value_name = "SECONDS", default_value = "3600", value_parser = seconds)]
+    pub(crate) timeout: Duration,
+
+    /// Wait this long for a connection before trying again, in seconds [default: 3]
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) timeout_connect: Option<Duration>,
+
+    /// Wait this long for an answer of AWS before trying again, in seconds [default: 10]
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) timeout_read: Option<Duration>,
+
     /// Say on stderr, or in the log file, what goes on: ERROR, WARNING, INFO, DEBUG, or TRACE for every call
     #[arg(long, global = true, value_name = "LEVEL")]
     pub(crate) log_level: Option<String>,
@@ -48,6 +66,13 @@ pub(crate) struct Global {
     /// Append the log to this file; without it there is none
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) log_file: Option<PathBuf>,
+}
+
+fn seconds(text: &str) -> Result<Duration, &'static str> {
+    let seconds = text.parse().ok().filter(|seconds| *seconds > 0.0);
+    seconds
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or("it must be a number of seconds above 0, such as 30 or 0.5")
 }
 
 /// The session name of the original.

@@ -1,7 +1,7 @@
 //! `credstash putall`
 
 use credstash::{Draft, Secret, Vault};
-use futures_util::stream::{self, StreamExt as _};
+use futures_util::stream::StreamExt as _;
 use serde_json::{Map, Value};
 
 use super::write_options::WriteOptions;
@@ -12,9 +12,6 @@ use crate::report::{self, Failed};
 
 /// The version of a first putall, as in the original, whose help says 1.
 const DEFAULT_VERSION: &str = "0";
-
-/// How many credentials are being stored at a time.
-const PUTS_AT_ONCE: usize = 16;
 
 /// Store all credentials of a JSON object of texts
 #[derive(clap::Args)]
@@ -73,12 +70,7 @@ fn kind_of(value: &Value) -> &'static str {
 /// the report any more is no reason to store a part: it is said when all is done.
 pub(crate) async fn run(drafts: Vec<Draft>, vault: &Vault, out: &mut Output) -> Result<(), Failed> {
     let progress = Progress::new("storing");
-    let mut stored = stream::iter(drafts)
-        .map(|draft| async {
-            let name = draft.name.clone();
-            (name, vault.put(draft).await)
-        })
-        .buffered(PUTS_AT_ONCE);
+    let mut stored = std::pin::pin!(vault.put_all(drafts));
     let (mut done, mut failures, mut written) = (0, 0, Ok(()));
     while let Some((name, result)) = stored.next().await {
         progress.clear();
