@@ -1,10 +1,12 @@
 //! One session with AWS, from which the DynamoDB store and the KMS key service make their clients: region,
 //! credentials, certificates, proxy and time limits are decided here, once.
 
+mod dial;
 mod failure;
 mod http;
 mod pace;
 mod role;
+mod trust;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,17 +17,16 @@ use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_runtime::env_config::file::EnvConfigFiles;
-use aws_smithy_runtime_api::client::http::{HttpConnectorSettings, SharedHttpClient};
-use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
-use aws_smithy_types::body::SdkBody;
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_types::os_shim_internal::{Env, Fs};
 
 use crate::failure::{Failure, FailureKind};
 
 pub(crate) use failure::{classify, code};
-pub use http::Trust;
+pub(crate) use http::into_opening;
 pub(crate) use pace::{LeaveThrottledToPace, Pace};
 pub use role::{Mfa, Role};
+pub use trust::Trust;
 
 /// Where nothing names a region, as in the original. No metadata service is asked: that can take seconds.
 const DEFAULT_REGION: &str = "us-east-1";
@@ -90,15 +91,10 @@ impl Session {
             .or_else(|| variable("AWS_CA_BUNDLE").map(file))
             .or_else(|| profiles.get("ca_bundle").map(str::to_owned).map(file))
             .or_else(|| variable("SSL_CERT_FILE").map(file));
-        let http_client = http::LazyClient::new(trust.unwrap_or_default());
-        let connect_timeout = options.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
-        let read_timeout = options.read_timeout.unwrap_or(READ_TIMEOUT);
-        if !speaks_plain_http() {
-            let settings = HttpConnectorSettings::builder().connect_timeout(connect_timeout).read_timeout(read_timeout);
-            http_client.prepare_tls(settings.build());
-        }
-        let http_client = SharedHttpClient::new(http_client);
-        let timeouts = TimeoutConfig::builder().connect_timeout(connect_timeout).read_timeout(read_timeout);
+        let http_client = SharedHttpClient::new(http::Client::new(trust.unwrap_or_default()));
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(options.connect_timeout.unwrap_or(CONNECT_TIMEOUT))
+            .read_timeout(options.read_timeout.unwrap_or(READ_TIMEOUT));
 
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
             .profile_name(profiles.selected_profile())
@@ -160,12 +156,6 @@ fn speaks_of_retries(profiles: &ProfileSet) -> bool {
         || ["max_attempts", "retry_mode"].iter().any(|member| profiles.get(member).is_some())
 }
 
-/// Whether the environment names an endpoint without TLS, as those on the same machine are.
-fn speaks_plain_http() -> bool {
-    let endpoint = variable("AWS_ENDPOINT_URL_DYNAMODB").or_else(|| variable("AWS_ENDPOINT_URL"));
-    endpoint.is_some_and(|url| url.starts_with("http://"))
-}
-
 /// An environment variable of AWS's; an empty one counts as not set.
 fn variable(name: &str) -> Option<String> {
     Env::real().get(name).ok().filter(|value| !value.is_empty())
@@ -179,18 +169,4 @@ fn profile_credentials(
 ) -> ProfileFileCredentialsProvider {
     let config = ProviderConfig::without_region().with_region(Some(region)).with_http_client(http_client);
     ProfileFileCredentialsProvider::builder().configure(&config).profile_name(profile).build()
-}
-
-/// Turns the request of any operation into one for its endpoint's health, `GET /ping`, which every AWS endpoint
-/// answers. It opens the connection that the next operation then finds open; being no operation, it needs no
-/// permission and leaves no record.
-pub(crate) fn into_ping(request: &mut HttpRequest) {
-    let health = format!("{}/ping", request.uri().trim_end_matches('/'));
-    for of_the_operation in ["content-length", "content-type", "x-amz-target"] {
-        request.headers_mut().remove(of_the_operation);
-    }
-    *request.body_mut() = SdkBody::empty();
-    // Both are valid texts; were one refused, the request would fail, which is ignored alike.
-    let _ = request.set_method("GET");
-    let _ = request.set_uri(health);
 }

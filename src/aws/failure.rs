@@ -4,6 +4,7 @@
 use std::error::Error;
 
 use aws_config::imds::client::error::ImdsError;
+use aws_config::meta::ProviderChainError;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_runtime::retries::classifiers::THROTTLING_ERRORS;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
@@ -44,7 +45,10 @@ fn unanswered(operation: &str, error: &(dyn Error + 'static)) -> Failure {
     if let Some(credentials) = find::<CredentialsError>(error) {
         // The metadata service is asked last; that it says no, as it does where there is none, adds nothing.
         if matches!(credentials, CredentialsError::CredentialsNotLoaded(_)) || find::<ImdsError>(error).is_some() {
-            let is_silent = find::<ConnectorError>(error).is_some_and(ConnectorError::is_timeout);
+            let attempts =
+                find::<ProviderChainError<CredentialsError>>(error).map_or(&[][..], ProviderChainError::attempts);
+            let is_timeout = |error| find::<ConnectorError>(error).is_some_and(ConnectorError::is_timeout);
+            let is_silent = attempts.iter().any(|attempt| is_timeout(attempt.error()));
             let why = if is_silent { ": the metadata service of this machine did not answer in time" } else { "" };
             return Failure::new(FailureKind::NoCredentials, format!("Unable to locate credentials{why}"));
         }

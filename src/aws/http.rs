@@ -1,169 +1,249 @@
-//! The HTTP client of all AWS clients of one session.
+//! The HTTP client of all AWS clients of one session: HTTP/1.1 with connections that are kept and shared.
 //!
-//! Connectors are made when the first request needs them: a plain `http://` endpoint never pays for reading and
-//! parsing certificates (about 1 ms). All clients share the connectors, so that a connection that one call opened is
-//! there for the next.
+//! It is here, and not the client that comes with the SDK, for one reason: it can open a connection before there is a
+//! request to send. Each command calls one service and then another; with the second connection opened while the first
+//! call is under way, a get takes four round trips and not six. Such a connection carries nothing until the call that
+//! takes it, so that it needs no permission and leaves no record with AWS. TCP, proxies, TLS and HTTP themselves are
+//! the libraries' work.
 
 use std::collections::HashMap;
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use aws_smithy_http_client::Connector;
-use aws_smithy_http_client::proxy::ProxyConfig;
-use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
+use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
 };
-use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
+use aws_smithy_types::body::SdkBody;
+use http::header::{HOST, PROXY_AUTHORIZATION};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderValue, Request, Response, Uri};
+use http_body_util::BodyExt as _;
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1::{self, SendRequest};
+use tokio::task::JoinHandle;
 
-use crate::failure::{Failure, FailureKind};
+use super::dial::Dialer;
+use super::trust::Trust;
+use crate::failure::Failure;
 
-/// Whose certificates make a server trustworthy.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Trust {
-    /// Those of the authorities that Mozilla trusts, as they were when this program was built.
-    #[default]
-    Bundled,
-    /// Those of the authorities that this machine trusts.
-    System,
-    /// Those of the authorities in a PEM file, and of no others.
-    File(PathBuf),
-}
-
-/// Makes a connector for each scheme and time limit once, on first use.
+/// The client: one pool of connections.
 #[derive(Clone, Debug)]
-pub(super) struct LazyClient {
-    trust: Trust,
-    connectors: Arc<Mutex<HashMap<ConnectorKey, SharedHttpConnector>>>,
+pub(super) struct Client {
+    pool: Arc<Pool>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct ConnectorKey {
-    tls: bool,
-    connect_timeout: Option<Duration>,
-    read_timeout: Option<Duration>,
-}
-
-impl LazyClient {
-    pub(super) fn new(trust: Trust) -> Self {
-        Self { trust, connectors: Arc::default() }
-    }
-
-    /// Begins to make the connector for `https://`, on another thread, so that the first request finds it made.
-    pub(super) fn prepare_tls(&self, settings: HttpConnectorSettings) {
-        let client = self.clone();
-        // What goes wrong goes wrong again for the first request, which says so.
-        tokio::task::spawn_blocking(move || drop(client.connector(true, &settings)));
-    }
-
-    fn connector(&self, tls: bool, settings: &HttpConnectorSettings) -> Result<SharedHttpConnector, Failure> {
-        let key =
-            ConnectorKey { tls, connect_timeout: settings.connect_timeout(), read_timeout: settings.read_timeout() };
-        let mut connectors = self.connectors.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(connector) = connectors.get(&key) {
-            return Ok(connector.clone());
-        }
-        let connector = SharedHttpConnector::new(self.make_connector(tls, settings)?);
-        connectors.insert(key, connector.clone());
-        Ok(connector)
-    }
-
-    fn make_connector(&self, tls: bool, settings: &HttpConnectorSettings) -> Result<Connector, Failure> {
-        let trust_store = match &self.trust {
-            _ if !tls => TrustStore::empty(),
-            Trust::Bundled => webpki_root_certs::TLS_SERVER_ROOT_CERTS
-                .iter()
-                .map(to_pem)
-                .fold(TrustStore::empty(), TrustStore::with_pem_certificate),
-            Trust::System => TrustStore::empty().with_native_roots(true),
-            Trust::File(path) => read_ca_bundle(path)?,
-        };
-        let tls_context = TlsContext::builder()
-            .with_trust_store(trust_store)
-            .build()
-            .map_err(|error| Failure::new(FailureKind::Tls, error.to_string()))?;
-        Ok(Connector::builder()
-            .connector_settings(settings.clone())
-            .proxy_config(ProxyConfig::from_env())
-            .tls_provider(Provider::Rustls(CryptoMode::Ring))
-            .tls_context(tls_context)
-            .build())
-    }
-}
-
-impl HttpClient for LazyClient {
-    fn http_connector(&self, settings: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
-        SharedHttpConnector::new(ByScheme { client: self.clone(), settings: settings.clone() })
-    }
-}
-
-/// Chooses the connector when the request, and so its scheme, is known.
 #[derive(Debug)]
-struct ByScheme {
-    client: LazyClient,
+struct Pool {
+    dialer: Dialer,
+    idle: Mutex<HashMap<Origin, Vec<Idle>>>,
+}
+
+/// A scheme with a host and port.
+type Origin = (Scheme, Authority);
+
+type Connection = SendRequest<SdkBody>;
+
+/// A connection that no request uses.
+#[derive(Debug)]
+enum Idle {
+    Open(Connection),
+    Opening(JoinHandle<Result<Connection, ConnectorError>>),
+}
+
+/// Marks a request that is not to be sent: it only opens a connection for the next one.
+#[derive(Clone, Debug)]
+struct OpenOnly;
+
+/// Turns the request of any operation into one that opens a connection to its endpoint and is never sent.
+pub(crate) fn into_opening(request: &mut HttpRequest) {
+    request.add_extension(OpenOnly);
+}
+
+impl Client {
+    pub(super) fn new(trust: Trust) -> Self {
+        Self { pool: Arc::new(Pool { dialer: Dialer::new(trust), idle: Mutex::default() }) }
+    }
+}
+
+impl HttpClient for Client {
+    fn http_connector(&self, settings: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
+        SharedHttpConnector::new(Connector { pool: Arc::clone(&self.pool), settings: settings.clone() })
+    }
+}
+
+/// The client with the time limits of one call.
+#[derive(Clone, Debug)]
+struct Connector {
+    pool: Arc<Pool>,
     settings: HttpConnectorSettings,
 }
 
-impl HttpConnector for ByScheme {
+impl HttpConnector for Connector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let tls = !request.uri().starts_with("http://");
-        match self.client.connector(tls, &self.settings) {
-            Ok(connector) => connector.call(request),
-            Err(failure) => HttpConnectorFuture::ready(Err(ConnectorError::user(failure.into()))),
+        let connector = self.clone();
+        HttpConnectorFuture::new(async move {
+            let open_only = request.extension::<OpenOnly>().is_some();
+            let request = request.try_into_http1x().map_err(|error| ConnectorError::user(error.into()))?;
+            let origin = origin(request.uri())?;
+            if open_only {
+                let opening = connector.clone().open(request.uri().clone());
+                connector.pool.put_back(origin, Idle::Opening(tokio::spawn(opening)));
+                return Ok(HttpResponse::new(200.try_into().map_err(other)?, SdkBody::empty()));
+            }
+            connector.exchange(origin, request).await
+        })
+    }
+}
+
+impl Connector {
+    /// Sends a request and waits for the whole answer.
+    async fn exchange(&self, origin: Origin, mut request: Request<SdkBody>) -> Result<HttpResponse, ConnectorError> {
+        let uri = request.uri().clone();
+        self.address(&mut request)?;
+        loop {
+            let idle = self.take_idle(&origin).await;
+            let was_idle = idle.is_some();
+            let mut connection = match idle {
+                Some(connection) => connection,
+                None => self.clone().open(uri.clone()).await?,
+            };
+            match self.in_time(connection.try_send_request(request)).await? {
+                Ok(answer) => {
+                    let answer = self.read(answer).await?;
+                    if connection.ready().await.is_ok() {
+                        self.pool.put_back(origin, Idle::Open(connection));
+                    }
+                    return answer.try_into().map_err(other);
+                }
+                // The server had closed the connection before it saw the request.
+                Err(mut unsent) => match unsent.take_message().filter(|_| was_idle) {
+                    Some(unsent) => request = unsent,
+                    None => return Err(failed(unsent.into_error())),
+                },
+            }
+        }
+    }
+
+    /// Gives a request the form in which it travels: its host in a header, and no more than the path where no proxy has
+    /// to know the rest.
+    fn address(&self, request: &mut Request<SdkBody>) -> Result<(), ConnectorError> {
+        let uri = request.uri().clone();
+        let host = uri.authority().map_or("", Authority::as_str);
+        request.headers_mut().entry(HOST).or_insert(HeaderValue::from_str(host).map_err(other)?);
+        match self.pool.dialer.forwarded(&uri) {
+            Some(authorization) => {
+                if let Some(authorization) = authorization {
+                    request.headers_mut().insert(PROXY_AUTHORIZATION, authorization);
+                }
+            }
+            None => {
+                let path = uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
+                *request.uri_mut() = Uri::from(path);
+            }
+        }
+        Ok(())
+    }
+
+    /// A connection that waits for a request, or will in a moment; `None` when there is none that is alive.
+    async fn take_idle(&self, origin: &Origin) -> Option<Connection> {
+        loop {
+            let idle = self.pool.idle().get_mut(origin).and_then(Vec::pop)?;
+            match idle {
+                Idle::Open(connection) if connection.is_closed() => {}
+                Idle::Open(connection) => return Some(connection),
+                // What goes wrong goes wrong again for the request itself, which says so.
+                Idle::Opening(opening) => match opening.await {
+                    Ok(Ok(connection)) => return Some(connection),
+                    _ => {}
+                },
+            }
+        }
+    }
+
+    async fn open(self, uri: Uri) -> Result<Connection, ConnectorError> {
+        let opening = async {
+            let stream = self.pool.dialer.open(&uri).await.map_err(unopened)?;
+            let (connection, work) = http1::handshake(stream).await.map_err(failed)?;
+            // What goes wrong on the connection, its requests are told.
+            tokio::spawn(work);
+            Ok(connection)
+        };
+        match self.settings.connect_timeout() {
+            Some(limit) => within(limit, "connection", opening).await?,
+            None => opening.await,
+        }
+    }
+
+    /// Reads the body, of which each piece must come in time.
+    async fn read(&self, answer: Response<Incoming>) -> Result<Response<SdkBody>, ConnectorError> {
+        let (head, mut incoming) = answer.into_parts();
+        let mut pieces: Vec<Bytes> = Vec::new();
+        while let Some(frame) = self.in_time(incoming.frame()).await? {
+            pieces.extend(frame.map_err(failed)?.into_data());
+        }
+        let body = match pieces.len() {
+            1 => SdkBody::from(pieces.remove(0)),
+            _ => SdkBody::from(pieces.concat()),
+        };
+        Ok(Response::from_parts(head, body))
+    }
+
+    async fn in_time<T>(&self, answer: impl Future<Output = T>) -> Result<T, ConnectorError> {
+        match self.settings.read_timeout() {
+            Some(limit) => within(limit, "answer", answer).await,
+            None => Ok(answer.await),
         }
     }
 }
 
-/// The authorities of a PEM file. Those that the TLS library cannot read are left out, as it does with the system's.
-fn read_ca_bundle(path: &Path) -> Result<TrustStore, Failure> {
-    let unusable = |reason: &dyn std::fmt::Display| {
-        let message = format!("the certificate bundle {} cannot be used: {reason}", path.display());
-        Failure::new(FailureKind::Malconfigured, message)
-    };
-    let pem = fs::read(path).map_err(|error| unusable(&error))?;
-    let certificates =
-        CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>().map_err(|error| unusable(&error))?;
-    let mut trust_store = TrustStore::empty();
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates {
-        if roots.add(certificate.clone()).is_ok() {
-            trust_store.add_pem_certificate(to_pem(&certificate));
-        }
+impl Pool {
+    fn put_back(&self, origin: Origin, idle: Idle) {
+        self.idle().entry(origin).or_default().push(idle);
     }
-    if roots.is_empty() {
-        return Err(unusable(&"no certificate in it"));
+
+    /// The lists are whole at any time, so a poisoned lock is as good as any.
+    fn idle(&self) -> MutexGuard<'_, HashMap<Origin, Vec<Idle>>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    Ok(trust_store)
 }
 
-fn to_pem(certificate: &CertificateDer<'_>) -> String {
-    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", STANDARD.encode(certificate))
+fn origin(uri: &Uri) -> Result<Origin, ConnectorError> {
+    let origin = uri.scheme().cloned().zip(uri.authority().cloned());
+    origin.ok_or_else(|| ConnectorError::user(format!("the endpoint {uri} is no URL with a host").into()))
 }
 
-#[cfg(test)]
-mod tests {
-    use std::io::Write as _;
+#[derive(Debug, thiserror::Error)]
+#[error("no {what} within {} s", limit.as_secs_f64())]
+struct TooLate {
+    what: &'static str,
+    limit: Duration,
+}
 
-    use super::*;
+async fn within<T>(limit: Duration, what: &'static str, work: impl Future<Output = T>) -> Result<T, ConnectorError> {
+    tokio::time::timeout(limit, work).await.map_err(|_| ConnectorError::timeout(TooLate { what, limit }.into()))
+}
 
-    #[test]
-    fn a_bundle_that_cannot_be_used_is_named() {
-        let missing = read_ca_bundle(Path::new("/nonexistent/ca.pem")).expect_err("no such file");
-        assert_eq!(missing.kind(), FailureKind::Malconfigured);
-        assert!(missing.to_string().contains("/nonexistent/ca.pem"), "{missing}");
-
-        let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
-        file.write_all(b"no certificate").expect("written");
-        let empty = read_ca_bundle(file.path()).expect_err("nothing in it");
-        assert!(empty.to_string().contains("no certificate in it"), "{empty}");
+/// A connection that could not be opened: trying again helps, unless it is this machine that is set up wrongly.
+fn unopened(error: BoxError) -> ConnectorError {
+    match error.is::<Failure>() {
+        true => ConnectorError::user(error),
+        false => ConnectorError::io(error),
     }
+}
+
+/// A request that got no whole answer: as far as this client knows, the connection broke.
+fn failed(error: hyper::Error) -> ConnectorError {
+    match error.is_user() {
+        true => ConnectorError::user(error.into()),
+        false => ConnectorError::io(error.into()),
+    }
+}
+
+fn other(error: impl Into<BoxError>) -> ConnectorError {
+    ConnectorError::other(error.into(), None)
 }

@@ -10,7 +10,7 @@ use aws_sdk_kms::config::retry::{RetryConfig, RetryPartition, TokenBucket};
 use aws_sdk_kms::primitives::Blob;
 
 use super::{KeyError, KeyService};
-use crate::aws::{LeaveThrottledToPace, Pace, Session, classify, code, into_ping};
+use crate::aws::{LeaveThrottledToPace, Pace, Session, classify, code, into_opening};
 use crate::context::Context;
 use crate::failure::{Failure, FailureKind};
 use crate::secret::{DataKey, WrappedKey};
@@ -93,9 +93,10 @@ impl KeyService for Kms {
             return;
         }
         let once = aws_sdk_kms::Config::builder().retry_config(RetryConfig::disabled());
-        let ping = self.client.describe_key().key_id("-").customize().config_override(once).mutate_request(into_ping);
-        // Whatever the answer is, the connection is open; if it is not, the next call says why.
-        let _ = ping.send().await;
+        let opening =
+            self.client.describe_key().key_id("-").customize().config_override(once).mutate_request(into_opening);
+        // What goes wrong goes wrong again for the next call, which says so.
+        let _ = opening.send().await;
     }
 }
 

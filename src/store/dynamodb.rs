@@ -27,7 +27,7 @@ use futures_util::stream::{self, BoxStream, StreamExt as _};
 use self::item::{Item, decode, encode, take_entry, take_version, text};
 use self::picker::Picker;
 use super::{Setup, SetupOutcome, SetupStep, Store, StoreError};
-use crate::aws::{LeaveThrottledToPace, Pace, Session, classify, code, into_ping};
+use crate::aws::{LeaveThrottledToPace, Pace, Session, classify, code, into_opening};
 use crate::failure::{Failure, FailureKind};
 use crate::name::Name;
 use crate::row::{Entry, MalformedAttribute, SealedRow};
@@ -310,9 +310,9 @@ impl Store for DynamoDb {
             return;
         }
         let once = aws_sdk_dynamodb::Config::builder().retry_config(RetryConfig::disabled());
-        let ping = self.client.list_tables().customize().config_override(once).mutate_request(into_ping);
-        // Whatever the answer is, the connection is open; if it is not, the next call says why.
-        let _ = ping.send().await;
+        let opening = self.client.list_tables().customize().config_override(once).mutate_request(into_opening);
+        // What goes wrong goes wrong again for the next call, which says so.
+        let _ = opening.send().await;
     }
 }
 
