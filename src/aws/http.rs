@@ -157,10 +157,11 @@ impl Connector {
                 Idle::Open(connection) if connection.is_closed() => {}
                 Idle::Open(connection) => return Some(connection),
                 // What goes wrong goes wrong again for the request itself, which says so.
-                Idle::Opening(opening) => match opening.await {
-                    Ok(Ok(connection)) => return Some(connection),
-                    _ => {}
-                },
+                Idle::Opening(opening) => {
+                    if let Ok(Ok(connection)) = opening.await {
+                        return Some(connection);
+                    }
+                }
             }
         }
     }
