@@ -153,7 +153,7 @@ struct Row {
 impl Row {
     fn to_line(&self) -> String {
         let Entry { name, version, comment } = &self.entry;
-        let Attributes { key, contents, hmac, digest } = &self.attributes;
+        let Attributes { key, contents, hmac, digest, bound } = &self.attributes;
         let hmac = hmac.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
         let text = |attribute: &Option<String>| escape(attribute.as_deref().unwrap_or_default());
         let fields = [
@@ -164,21 +164,27 @@ impl Row {
             text(contents),
             escape(&hmac),
             text(digest),
+            text(bound),
         ];
         fields.join("\t") + "\n"
     }
 
     fn from_line(line: &str) -> Option<Self> {
         let fields: Vec<String> = line.split('\t').map(unescape).collect();
-        let [name, version, comment, key, contents, hmac, digest] = <[String; 7]>::try_from(fields).ok()?;
-        let comment = Some(comment).filter(|comment| !comment.is_empty());
+        let [name, version, comment, key, contents, hmac, digest, bound] = <[String; 8]>::try_from(fields).ok()?;
+        let unless_empty = |text: String| Some(text).filter(|text| !text.is_empty());
         Some(Self {
-            entry: Entry { name: Name::new(name).ok()?, version: Version::stored(version), comment },
+            entry: Entry {
+                name: Name::new(name).ok()?,
+                version: Version::stored(version),
+                comment: unless_empty(comment),
+            },
             attributes: Attributes {
                 key: Some(key),
                 contents: Some(contents),
                 hmac: Some(hmac.into_bytes()),
                 digest: Some(digest),
+                bound: unless_empty(bound),
             },
         })
     }

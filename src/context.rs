@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::name::Name;
+use crate::version::Version;
+
 /// An ordered map of `key=value` pairs; the order in which they were given has no meaning.
 ///
 /// It is not stored: who reads must give the same pairs as who wrote. Values do not show in `Debug`.
@@ -18,6 +21,12 @@ use std::fmt;
 pub struct Context(BTreeMap<String, String>);
 
 impl Context {
+    /// The key of the pair that binds a data key to the name of a credential.
+    pub const NAME: &str = "credstash-name";
+
+    /// The key of the pair that binds a data key to the version of a credential, as it is stored.
+    pub const VERSION: &str = "credstash-version";
+
     /// The context without pairs.
     #[must_use]
     pub fn new() -> Self {
@@ -33,6 +42,28 @@ impl Context {
             Some((key, value)) if !key.is_empty() && !value.is_empty() => Ok((key.to_owned(), value.to_owned())),
             _ => Err(InvalidPair),
         }
+    }
+
+    /// This context and two more pairs: [`Context::NAME`] and [`Context::VERSION`]. A data key that was made with it can
+    /// be unwrapped for the row of that name and version only.
+    ///
+    /// A pair of these keys that is there already stays: if it says something else, nothing will be unwrapped.
+    ///
+    /// ```
+    /// use credstash::{Context, Name, Version};
+    ///
+    /// let context = Context::new().bound_to(&Name::new("db.password")?, &Version::first());
+    /// assert_eq!(context.get("credstash-name"), Some("db.password"));
+    /// assert_eq!(context.get("credstash-version"), Some("0000000000000000001"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn bound_to(&self, name: &Name, version: &Version) -> Self {
+        let mut pairs = self.0.clone();
+        for (key, value) in [(Self::NAME, name.as_str()), (Self::VERSION, version.as_str())] {
+            pairs.entry(key.to_owned()).or_insert_with(|| value.to_owned());
+        }
+        Self(pairs)
     }
 
     /// The value of `key`.

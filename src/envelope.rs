@@ -20,6 +20,9 @@ pub struct Sealed {
     pub contents: Vec<u8>,
     /// The authentication code over the ciphertext.
     pub mac: Vec<u8>,
+    /// Whether the context of the data key holds the name and the version of the row. The seal knows neither; this only
+    /// says what to unwrap the key with.
+    pub bound: bool,
 }
 
 /// How a secret is sealed.
@@ -66,7 +69,7 @@ pub fn seal(suite: Suite, key: &DataKey, wrapped_key: WrappedKey, secret: &Secre
     match suite {
         Suite::CtrHmac(digest) => {
             let (contents, mac) = ctr_hmac::seal(digest, key, secret)?;
-            Ok(Sealed { wrapped_key, suite, contents, mac })
+            Ok(Sealed { wrapped_key, suite, contents, mac, bound: false })
         }
     }
 }

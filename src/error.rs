@@ -46,6 +46,14 @@ pub enum Error {
         #[source]
         error: EnvelopeError,
     },
+    /// The row is not bound to its name and version, and the vault reads only what is.
+    #[error("version {version} of {name} is not bound to its name and version, and only what is bound is to be read")]
+    Unbound {
+        /// The credential.
+        name: Name,
+        /// The version of the row.
+        version: Version,
+    },
     /// There is no version after the newest one.
     #[error("{error}")]
     NoNextVersion {
@@ -84,6 +92,7 @@ impl Error {
             Self::Key { name, .. }
             | Self::Integrity { name, .. }
             | Self::Envelope { name, .. }
+            | Self::Unbound { name, .. }
             | Self::NoNextVersion { name, .. }
             | Self::TooLarge { name, .. } => Some(name),
         }
@@ -104,7 +113,12 @@ impl Error {
 fn given(error: &KeyError, context_keys: &[String]) -> String {
     match (error, context_keys) {
         (KeyError::Mismatch { .. }, []) => " No context was given.".to_owned(),
-        (KeyError::Mismatch { .. }, keys) => format!(" The given context has the keys: {}.", keys.join(", ")),
+        (KeyError::Mismatch { .. }, keys) => {
+            let bound = keys.iter().any(|key| key == Context::NAME);
+            let moved =
+                if bound { " It is bound to its name and version, and cannot be read in another place." } else { "" };
+            format!(" The given context has the keys: {}.{moved}", keys.join(", "))
+        }
         _ => String::new(),
     }
 }

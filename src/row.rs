@@ -38,7 +38,7 @@ impl SealedRow {
     /// The size in bytes of a row in a DynamoDB table: the names and the values of its attributes, `key` and
     /// `contents` in base64 and `hmac` in hexadecimal (Amazon DynamoDB developer guide, "Item sizes and formats").
     #[must_use]
-    pub fn size(entry: &Entry, suite: Suite, wrapped_key_len: usize, secret_len: usize) -> usize {
+    pub fn size(entry: &Entry, suite: Suite, bound: bool, wrapped_key_len: usize, secret_len: usize) -> usize {
         let Suite::CtrHmac(digest) = suite;
         let attributes = [
             ("name", entry.name.as_str().len()),
@@ -49,9 +49,13 @@ impl SealedRow {
             ("digest", digest.name().len()),
         ];
         let comment = entry.comment.as_ref().map_or(0, |comment| "comment".len() + comment.len());
-        comment + attributes.iter().map(|(name, len)| name.len() + len).sum::<usize>()
+        let bound = if bound { "bound".len() + BOUND.len() } else { 0 };
+        bound + comment + attributes.iter().map(|(name, len)| name.len() + len).sum::<usize>()
     }
 }
+
+/// What the attribute `bound` says: that the context of the data key holds the name and the version.
+const BOUND: &str = "name version";
 
 fn base64_len(bytes: usize) -> usize {
     bytes.div_ceil(3) * 4
@@ -68,6 +72,8 @@ pub struct Attributes {
     pub hmac: Option<Vec<u8>>,
     /// The name of the digest; [`Digest::Sha256`] where it is missing.
     pub digest: Option<String>,
+    /// `name version` where the data key is bound to those of the row; else missing. Not known to the original.
+    pub bound: Option<String>,
 }
 
 impl From<&Sealed> for Attributes {
@@ -78,6 +84,7 @@ impl From<&Sealed> for Attributes {
             contents: Some(STANDARD.encode(&sealed.contents)),
             hmac: Some(hex::encode(&sealed.mac).into_bytes()),
             digest: Some(digest.name().to_owned()),
+            bound: sealed.bound.then(|| BOUND.to_owned()),
         }
     }
 }
@@ -97,7 +104,12 @@ impl Attributes {
             None => Digest::default(),
             Some(name) => Digest::from_name(&name).map_err(|error| MalformedAttribute::new("digest", error))?,
         };
-        Ok(Sealed { wrapped_key: WrappedKey::new(wrapped_key), suite: Suite::CtrHmac(digest), contents, mac })
+        let bound = match self.bound.as_deref() {
+            None => false,
+            Some(BOUND) => true,
+            Some(_) => return Err(MalformedAttribute::new("bound", format_args!("is not '{BOUND}'"))),
+        };
+        Ok(Sealed { wrapped_key: WrappedKey::new(wrapped_key), suite: Suite::CtrHmac(digest), contents, mac, bound })
     }
 }
 
@@ -190,6 +202,8 @@ mod tests {
         };
         let suite = Suite::CtrHmac(Digest::Sha256);
         // name 4+3, version 7+19, key 3+8, contents 8+4, hmac 4+64, digest 6+6, comment 7+3
-        assert_eq!(SealedRow::size(&entry, suite, 4, 1), 7 + 26 + 11 + 12 + 68 + 12 + 10);
+        assert_eq!(SealedRow::size(&entry, suite, false, 4, 1), 7 + 26 + 11 + 12 + 68 + 12 + 10);
+        // bound 5+12
+        assert_eq!(SealedRow::size(&entry, suite, true, 4, 1), 7 + 26 + 11 + 12 + 68 + 12 + 10 + 17);
     }
 }

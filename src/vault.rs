@@ -1,5 +1,6 @@
 //! The vault: one store and one key service, and the order of the steps between them.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,6 +51,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 pub struct Vault {
     store: Arc<dyn Store>,
     keys: Arc<dyn KeyService>,
+    requires_bound: bool,
 }
 
 /// A credential to be put.
@@ -67,6 +69,9 @@ pub struct Draft {
     pub context: Context,
     /// The digest under its HMAC.
     pub digest: Digest,
+    /// Whether to bind the data key to name and version, by [`Context::bound_to`]: the row can then be read in its own
+    /// place only. [`Vault::get`] needs no further context for it; the original needs those two pairs.
+    pub bind: bool,
 }
 
 impl Draft {
@@ -74,7 +79,7 @@ impl Draft {
     #[must_use]
     pub fn next(name: Name, secret: Secret) -> Self {
         let version = NewVersion::Next;
-        Self { name, secret, version, comment: None, context: Context::new(), digest: Digest::default() }
+        Self { name, secret, version, comment: None, context: Context::new(), digest: Digest::default(), bind: false }
     }
 }
 
@@ -90,7 +95,13 @@ pub struct Collected {
 impl Vault {
     /// A vault of this store and this key service.
     pub fn new(store: impl Store + 'static, keys: impl KeyService + 'static) -> Self {
-        Self { store: Arc::new(store), keys: Arc::new(keys) }
+        Self { store: Arc::new(store), keys: Arc::new(keys), requires_bound: false }
+    }
+
+    /// This vault, which refuses to read what is not bound to its name and version ([`Draft::bind`]).
+    #[must_use]
+    pub fn requiring_bound(self) -> Self {
+        Self { requires_bound: true, ..self }
     }
 
     /// Makes the store, unless it is there; `step` hears what is being done.
@@ -116,8 +127,7 @@ impl Vault {
     /// # Errors
     /// When there is no such row, when its key cannot be unwrapped, or when it was changed.
     pub async fn get(&self, name: &Name, select: &Select, context: &Context) -> Result<Secret, Error> {
-        let keys = Arc::clone(&self.keys);
-        tokio::spawn(async move { keys.prepare().await });
+        self.prepare_keys();
         let row = self.store.get(name, select).await?;
         self.open(&row, context).await
     }
@@ -184,16 +194,23 @@ impl Vault {
             NewVersion::Exactly(version) => {
                 let store = Arc::clone(&self.store);
                 tokio::spawn(async move { store.prepare().await });
-                let sealed = self.seal(&draft).await?;
+                let sealed = self.seal(&draft, version).await?;
                 check_size(&draft, version, sealed.wrapped_key.as_bytes().len())?;
                 self.store.put(&row(&draft, version, &sealed)).await?;
                 Ok(version.clone())
             }
             NewVersion::Next => {
-                // Beside each other, since neither needs the other's answer.
-                let (version, sealed) = try_join(self.next_version(&draft.name), self.seal(&draft)).await?;
+                let (version, sealed) = if draft.bind {
+                    self.prepare_keys();
+                    let version = self.next_version(&draft.name).await?;
+                    let sealed = self.seal(&draft, &version).await?;
+                    (version, sealed)
+                } else {
+                    // Beside each other: the seal of any version is that of the first.
+                    try_join(self.next_version(&draft.name), self.seal(&draft, &Version::first())).await?
+                };
                 check_size(&draft, &version, sealed.wrapped_key.as_bytes().len())?;
-                self.put_next(&draft, version, &sealed).await
+                self.put_next(&draft, version, sealed).await
             }
         }
     }
@@ -210,10 +227,10 @@ impl Vault {
     }
 
     /// Stores `sealed` as `version`, or as the version after those that other writers took meanwhile.
-    async fn put_next(&self, draft: &Draft, mut version: Version, sealed: &Sealed) -> Result<Version, Error> {
+    async fn put_next(&self, draft: &Draft, mut version: Version, mut sealed: Sealed) -> Result<Version, Error> {
         let (mut conflicts, mut stuck) = (0, 0);
         loop {
-            match self.store.put(&row(draft, &version, sealed)).await {
+            match self.store.put(&row(draft, &version, &sealed)).await {
                 Ok(()) => return Ok(version),
                 Err(StoreError::Exists { .. }) if stuck < STUCK => {}
                 Err(error) => return Err(error.into()),
@@ -224,6 +241,9 @@ impl Vault {
             conflicts += 1;
             stuck = if next == version { stuck + 1 } else { 0 };
             version = next;
+            if draft.bind {
+                sealed = self.seal(draft, &version).await?;
+            }
         }
     }
 
@@ -252,8 +272,12 @@ impl Vault {
 
     async fn open(&self, row: &SealedRow, context: &Context) -> Result<Secret, Error> {
         let Entry { name, version, .. } = &row.entry;
-        let unwrapped = self.keys.unwrap_key(&row.sealed.wrapped_key, context).await;
-        let key = unwrapped.map_err(|error| Error::key(name, context, error))?;
+        if self.requires_bound && !row.sealed.bound {
+            return Err(Error::Unbound { name: name.clone(), version: version.clone() });
+        }
+        let context = context_of(row.sealed.bound, context, name, version);
+        let unwrapped = self.keys.unwrap_key(&row.sealed.wrapped_key, &context).await;
+        let key = unwrapped.map_err(|error| Error::key(name, &context, error))?;
         envelope::open(&row.sealed, &key).map_err(|error| match error {
             EnvelopeError::Integrity { digest } => {
                 Error::Integrity { name: name.clone(), version: version.clone(), digest }
@@ -262,12 +286,21 @@ impl Vault {
         })
     }
 
-    async fn seal(&self, draft: &Draft) -> Result<Sealed, Error> {
+    /// Seals the secret of a draft; `version` matters if the draft is to be bound to it.
+    async fn seal(&self, draft: &Draft, version: &Version) -> Result<Sealed, Error> {
         let suite = Suite::CtrHmac(draft.digest);
-        let generated = self.keys.generate(suite.key_len(), &draft.context).await;
-        let (key, wrapped) = generated.map_err(|error| Error::key(&draft.name, &draft.context, error))?;
-        envelope::seal(suite, &key, wrapped, &draft.secret)
-            .map_err(|error| Error::Envelope { name: draft.name.clone(), error })
+        let context = context_of(draft.bind, &draft.context, &draft.name, version);
+        let generated = self.keys.generate(suite.key_len(), &context).await;
+        let (key, wrapped) = generated.map_err(|error| Error::key(&draft.name, &context, error))?;
+        let sealed = envelope::seal(suite, &key, wrapped, &draft.secret)
+            .map_err(|error| Error::Envelope { name: draft.name.clone(), error })?;
+        Ok(Sealed { bound: draft.bind, ..sealed })
+    }
+
+    /// Has the key service get ready, while the store is asked.
+    fn prepare_keys(&self) {
+        let keys = Arc::clone(&self.keys);
+        tokio::spawn(async move { keys.prepare().await });
     }
 
     async fn next_version(&self, name: &Name) -> Result<Version, Error> {
@@ -282,14 +315,23 @@ impl Vault {
 fn check_size(draft: &Draft, version: &Version, wrapped_key_len: usize) -> Result<(), Error> {
     let entry = entry(draft, version);
     let secret = draft.secret.expose().len();
-    let row = SealedRow::size(&entry, Suite::CtrHmac(draft.digest), wrapped_key_len, secret);
+    let row = SealedRow::size(&entry, Suite::CtrHmac(draft.digest), draft.bind, wrapped_key_len, secret);
     if row > SealedRow::MAX_SIZE {
         return Err(Error::TooLarge { name: draft.name.clone(), secret, row });
     }
     Ok(())
 }
 
-/// The seal covers neither name nor version, so one sealed secret can be offered under one version after another.
+/// The context of the data key of a row: what the user gave, and where the row is bound its name and version.
+fn context_of<'a>(bound: bool, given: &'a Context, name: &Name, version: &Version) -> Cow<'a, Context> {
+    match bound {
+        true => Cow::Owned(given.bound_to(name, version)),
+        false => Cow::Borrowed(given),
+    }
+}
+
+/// The seal covers neither name nor version, so one sealed secret can be offered under one version after another, if
+/// its key is not bound to one.
 fn row(draft: &Draft, version: &Version, sealed: &Sealed) -> SealedRow {
     SealedRow { entry: entry(draft, version), sealed: sealed.clone() }
 }

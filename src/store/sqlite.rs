@@ -28,7 +28,7 @@ use crate::version::{Select, Version};
 const APPLICATION_ID: i32 = 0x6372_6564;
 
 /// The version of the schema below.
-const SCHEMA_VERSION: i32 = 1;
+const SCHEMA_VERSION: i32 = 2;
 
 /// Texts compare byte for byte, as names and versions do everywhere.
 const SCHEMA: &str = "
@@ -40,10 +40,14 @@ const SCHEMA: &str = "
         hmac     BLOB NOT NULL,
         digest   TEXT NOT NULL,
         comment  TEXT,
+        bound    INTEGER NOT NULL DEFAULT 0,
         PRIMARY KEY (name, version)
     ) STRICT, WITHOUT ROWID";
 
-const ROW: &str = "name, version, comment, key, contents, hmac, digest";
+/// What brings a store of version 1 to this one.
+const FROM_1: &str = "ALTER TABLE credential ADD COLUMN bound INTEGER NOT NULL DEFAULT 0";
+
+const ROW: &str = "name, version, comment, key, contents, hmac, digest, bound";
 
 /// How long to wait for another process to finish its write.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -187,6 +191,15 @@ fn prepare(path: &Path) -> Result<Connection, Unprepared> {
             transaction.commit()?;
         }
     }
+    if marks(&connection)? == (APPLICATION_ID, 1) {
+        let transaction = Transaction::new_unchecked(&connection, TransactionBehavior::Immediate)?;
+        // Another process may have been quicker.
+        if marks(&transaction)? == (APPLICATION_ID, 1) {
+            transaction.execute(FROM_1, [])?;
+            transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+            transaction.commit()?;
+        }
+    }
     match marks(&connection)? {
         (APPLICATION_ID, SCHEMA_VERSION) => {
             connection.pragma_update(None, "synchronous", "FULL")?;
@@ -203,8 +216,8 @@ fn prepare(path: &Path) -> Result<Connection, Unprepared> {
 fn insert(connection: &Connection, rows: &[SealedRow]) -> rusqlite::Result<Vec<bool>> {
     let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
     let mut statement = transaction.prepare_cached(
-        "INSERT INTO credential (name, version, comment, key, contents, hmac, digest)
-            VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        "INSERT INTO credential (name, version, comment, key, contents, hmac, digest, bound)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
     )?;
     let stored = rows.iter().map(|SealedRow { entry, sealed }| {
         let Suite::CtrHmac(digest) = sealed.suite;
@@ -216,6 +229,7 @@ fn insert(connection: &Connection, rows: &[SealedRow]) -> rusqlite::Result<Vec<b
             sealed.contents,
             sealed.mac,
             digest.name(),
+            sealed.bound,
         ])?;
         Ok(stored == 1)
     });
@@ -393,6 +407,7 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<Result<SealedRow, StoreError>> {
         suite: Suite::CtrHmac(digest),
         contents: row.get(4)?,
         mac: row.get(5)?,
+        bound: row.get(7)?,
     };
     Ok(Ok(SealedRow { entry, sealed }))
 }

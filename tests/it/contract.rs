@@ -66,7 +66,13 @@ async fn a_row_is_got_as_it_was_put(store: &dyn Store) {
     for digest in Digest::WRITABLE.into_iter().chain([Digest::Ripemd160, Digest::Whirlpool]) {
         let suite = Suite::CtrHmac(digest);
         let mac = vec![0xA0; suite.mac_len()];
-        let sealed = Sealed { wrapped_key: WrappedKey::new(vec![0, 255]), suite, contents: (0..=255).collect(), mac };
+        let sealed = Sealed {
+            wrapped_key: WrappedKey::new(vec![0, 255]),
+            suite,
+            contents: (0..=255).collect(),
+            mac,
+            bound: true,
+        };
         let stored = SealedRow { entry: entry(digest.name(), "0000000000000000001", Some("why")), sealed };
         store.put(&stored).await.expect("stored");
         for select in [Select::Latest, exactly("1")] {
@@ -403,6 +409,7 @@ fn row_of(name: &str, version: &str, contents: &[u8]) -> SealedRow {
         suite: Suite::CtrHmac(Digest::Sha256),
         contents: contents.to_vec(),
         mac: (0..32).collect(),
+        bound: false,
     };
     SealedRow { entry: entry(name, version, None), sealed }
 }
@@ -412,7 +419,7 @@ fn row_of_size(size: usize) -> SealedRow {
     let SealedRow { entry, sealed } = row("a", "0000000000000000001");
     let sized = |secret_len, comment_len| {
         let entry = Entry { comment: Some("c".repeat(comment_len)), ..entry.clone() };
-        let size = SealedRow::size(&entry, sealed.suite, sealed.wrapped_key.as_bytes().len(), secret_len);
+        let size = SealedRow::size(&entry, sealed.suite, sealed.bound, sealed.wrapped_key.as_bytes().len(), secret_len);
         (size, entry)
     };
     // Base64 grows in steps of four characters; the comment fills the step.
@@ -583,6 +590,27 @@ mod sqlite {
                     assert!(matches!(refused, StoreError::NotAStore { .. }), "{refused:?}");
                 }
                 assert!(fs::read(&path).expect("read") == before, "{} is changed", path.display());
+            }
+        });
+    }
+
+    /// Version 1 of the schema had no `bound`.
+    #[test]
+    fn a_store_of_the_first_schema_is_brought_to_this_one() {
+        in_folder(async |folder| {
+            let path = folder.join("store.db");
+            let connection = rusqlite::Connection::open(&path).expect("made");
+            let first = "PRAGMA application_id = 1668441444; PRAGMA user_version = 1;
+                CREATE TABLE credential (
+                    name TEXT NOT NULL, version TEXT NOT NULL, key BLOB NOT NULL, contents BLOB NOT NULL,
+                    hmac BLOB NOT NULL, digest TEXT NOT NULL, comment TEXT, PRIMARY KEY (name, version)
+                ) STRICT, WITHOUT ROWID;
+                INSERT INTO credential VALUES ('a', '1', x'01', x'02', x'03', 'SHA256', 'why');";
+            connection.execute_batch(first).expect("filled");
+            for store in [Sqlite::open(&path), Sqlite::open_or_create(&path)] {
+                let row = store.expect("opened").get(&name("a"), &Select::Latest).await.expect("it is there");
+                assert_eq!(row.entry, entry("a", "1", Some("why")));
+                assert!(!row.sealed.bound);
             }
         });
     }
@@ -892,6 +920,7 @@ mod dynamodb {
                         suite: Suite::CtrHmac(Digest::Sha256),
                         contents: b"x".to_vec(),
                         mac: vec![0xFF, 0xFF],
+                        bound: false,
                     },
                 };
                 assert_eq!(store.get(&name, &Select::Latest).await.as_ref(), Ok(&expected));

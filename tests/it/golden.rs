@@ -72,6 +72,7 @@ impl Vector {
                 // Binary and String hold the same text; a store hands on the bytes of either.
                 hmac: attribute("hmac").map(String::into_bytes),
                 digest: attribute("digest"),
+                bound: None,
             },
             outcome,
         }

@@ -2,6 +2,7 @@
 //!
 //! One binary, since each one links the AWS SDK again; a module for each feature.
 
+mod binding;
 mod contract;
 mod failures;
 mod formats;

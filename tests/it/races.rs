@@ -271,7 +271,7 @@ fn what_is_too_large_is_found_before_a_key_is_made() {
 
         // How much longer than itself a wrapped key is shows only when there is one. Then nothing is stored all the same.
         let (entry, suite) = (entry("a", 1), Suite::CtrHmac(Digest::default()));
-        let size = |secret| SealedRow::size(&entry, suite, suite.key_len(), secret);
+        let size = |secret| SealedRow::size(&entry, suite, false, suite.key_len(), secret);
         let largest =
             (0..secret).rev().find(|secret| size(*secret) <= SealedRow::MAX_SIZE).expect("room for something");
         let refused = vault.put(too_large(largest)).await.expect_err("too large with its key");

@@ -39,11 +39,11 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failed> {
         Command::List(_) => async { list::run(&open(global, None, Access::Read).await?, out).await }.boxed_local(),
         Command::Get(args) => {
             let request = args.check()?;
-            async { request.run(&open(global, None, Access::Read).await?, out).await }.boxed_local()
+            async { request.run(open(global, None, Access::Read).await?, out).await }.boxed_local()
         }
         Command::Getall(args) => {
             let request = args.check()?;
-            async { request.run(&open(global, None, Access::Read).await?, out).await }.boxed_local()
+            async { request.run(open(global, None, Access::Read).await?, out).await }.boxed_local()
         }
         Command::Put(args) => {
             let key = args.write.key.clone();

@@ -97,6 +97,42 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
+/// Whether what is put is to be bound to its name and version, given whether `--bind` was typed.
+pub(crate) fn binds(typed: bool) -> Result<bool, Failed> {
+    is_on(typed, "CREDSTASH_BIND", "bind")
+}
+
+/// Whether what is not bound is to be refused, given whether `--require-bound` was typed.
+pub(crate) fn requires_bound(typed: bool) -> Result<bool, Failed> {
+    is_on(typed, "CREDSTASH_REQUIRE_BOUND", "require-bound")
+}
+
+/// The flag wins over the environment, and that over `~/.credstash`. What is neither yes nor no is an error: taken for
+/// no, it would take a protection away.
+fn is_on(typed: bool, name: &str, member: &str) -> Result<bool, Failed> {
+    if typed {
+        return Ok(true);
+    }
+    match variable(name).as_deref() {
+        Some("1" | "true") => return Ok(true),
+        Some("0" | "false") => return Ok(false),
+        Some(_) => return Err(Failed::Usage(format!("{name} must be 1 or 0"))),
+        None => {}
+    }
+    match saved(member)? {
+        None => Ok(false),
+        Some((_, Value::Bool(is_on))) => Ok(is_on),
+        Some((path, _)) => Err(Failed::Message(format!("{}: \"{member}\" must be true or false", path.display()))),
+    }
+}
+
+/// A member of `~/.credstash`, with the path of that file.
+fn saved(member: &str) -> Result<Option<(PathBuf, Value)>, Failed> {
+    let Ok(home) = home() else { return Ok(None) };
+    let path = home.join(".credstash");
+    Ok(read_saved(&path)?.remove(member).map(|value| (path, value)))
+}
+
 /// What to open an AWS session with.
 #[cfg(feature = "aws")]
 pub(crate) fn session_options(global: &Global) -> Result<credstash::SessionOptions, Failed> {
@@ -145,12 +181,12 @@ fn role(arn: String, global: &Global) -> Result<credstash::Role, Failed> {
 
 #[cfg(feature = "aws")]
 fn saved_kms_region() -> Result<Option<String>, Failed> {
-    let Ok(home) = home() else { return Ok(None) };
-    let path = home.join(".credstash");
-    match read_saved(&path)?.get(KMS_REGION) {
+    match saved(KMS_REGION)? {
         None => Ok(None),
-        Some(Value::String(region)) => Ok(Some(region.clone())),
-        Some(_) => Err(Failed::Message(format!("{}: the value of \"{KMS_REGION}\" is no text", path.display()))),
+        Some((_, Value::String(region))) => Ok(Some(region)),
+        Some((path, _)) => {
+            Err(Failed::Message(format!("{}: the value of \"{KMS_REGION}\" is no text", path.display())))
+        }
     }
 }
 

@@ -19,7 +19,7 @@ pub(super) fn text(value: &str) -> AttributeValue {
 
 /// The item of `row`; `comment` is in it only when it says something.
 pub(super) fn encode(row: &SealedRow) -> Item {
-    let Attributes { key, contents, hmac, digest } = Attributes::from(&row.sealed);
+    let Attributes { key, contents, hmac, digest, bound } = Attributes::from(&row.sealed);
     let Entry { name, version, comment } = &row.entry;
     [
         ("name", Some(text(name.as_str()))),
@@ -28,6 +28,7 @@ pub(super) fn encode(row: &SealedRow) -> Item {
         ("contents", contents.map(AttributeValue::S)),
         ("hmac", hmac.map(Blob::new).map(AttributeValue::B)),
         ("digest", digest.map(AttributeValue::S)),
+        ("bound", bound.map(AttributeValue::S)),
         ("comment", comment.as_deref().filter(|comment| !comment.is_empty()).map(text)),
     ]
     .into_iter()
@@ -67,7 +68,13 @@ fn take_attributes(item: &mut Item) -> Result<Attributes, MalformedAttribute> {
         true => take_text(item, attribute).map(Some),
         false => Ok(None),
     };
-    Ok(Attributes { key: optional("key")?, contents: optional("contents")?, hmac, digest: optional("digest")? })
+    Ok(Attributes {
+        key: optional("key")?,
+        contents: optional("contents")?,
+        hmac,
+        digest: optional("digest")?,
+        bound: optional("bound")?,
+    })
 }
 
 fn take_text(item: &mut Item, attribute: &'static str) -> Result<String, MalformedAttribute> {

@@ -58,7 +58,8 @@ pub(super) fn selected(version: Option<&str>) -> Result<Select, Failed> {
 }
 
 impl Request {
-    pub(crate) async fn run(self, vault: &Vault, out: &mut Output) -> Result<(), Failed> {
+    pub(crate) async fn run(self, vault: Vault, out: &mut Output) -> Result<(), Failed> {
+        let vault = &self.read.vault(vault)?;
         if self.credential.contains(Pattern::WILDCARD) {
             let pattern = Pattern::new(&self.credential);
             let text = self.read.read(vault, Some(&pattern), &self.select, &self.context).await?;

@@ -41,7 +41,8 @@ impl Args {
 }
 
 impl Request {
-    pub(crate) async fn run(self, vault: &Vault, out: &mut Output) -> Result<(), Failed> {
+    pub(crate) async fn run(self, vault: Vault, out: &mut Output) -> Result<(), Failed> {
+        let vault = &self.read.vault(vault)?;
         let mut text = self.read.read(vault, None, &self.select, &self.context).await?;
         // The original ends each of its formats with one more line feed here than after a get with a pattern.
         text.extend(self.read.format.ending());

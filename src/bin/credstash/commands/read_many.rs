@@ -1,12 +1,13 @@
-//! Reading many credentials at once: what `getall` and `get` with a `*` have in common.
+//! Reading credentials, one or many: what `getall` and `get` have in common.
 
 use credstash::{Collected, Context, Pattern, Select, Vault};
 
+use crate::config;
 use crate::format::{Binary, Format, Unfit};
 use crate::progress::Progress;
 use crate::report::{self, Failed};
 
-/// How many credentials are read, and how they are written.
+/// Which credentials are read, and how many of them are written.
 #[derive(clap::Args)]
 pub(crate) struct ReadOptions {
     /// How to write several credentials
@@ -20,9 +21,19 @@ pub(crate) struct ReadOptions {
     /// Leave out credentials that cannot be read, and name them on stderr
     #[arg(long)]
     skip_undecryptable: bool,
+
+    /// Refuse what is not bound to its name and version; see `put --bind`
+    /// [default: CREDSTASH_REQUIRE_BOUND, "require-bound" in ~/.credstash, no]
+    #[arg(long)]
+    require_bound: bool,
 }
 
 impl ReadOptions {
+    /// The vault, as it is to be read.
+    pub(super) fn vault(&self, vault: Vault) -> Result<Vault, Failed> {
+        Ok(if config::requires_bound(self.require_bound)? { vault.requiring_bound() } else { vault })
+    }
+
     /// The credentials that match `pattern`, all of them without one, in the chosen format: complete, or an error
     /// after every one that cannot be read was named.
     pub(super) async fn read(

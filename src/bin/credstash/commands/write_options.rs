@@ -3,6 +3,7 @@
 use clap::builder::PossibleValuesParser;
 use credstash::{Context, Digest, Draft, Name, NewVersion, Secret, Version};
 
+use crate::config;
 use crate::report::Failed;
 
 /// How a credential is written.
@@ -23,6 +24,11 @@ pub(crate) struct WriteOptions {
     /// Store the version after the newest one; -v is then ignored
     #[arg(short, long)]
     pub(crate) autoversion: bool,
+
+    /// Bind it to its name and version, so that it can be read in no other place; the original then needs both as context
+    /// [default: CREDSTASH_BIND, "bind" in ~/.credstash, no]
+    #[arg(long)]
+    bind: bool,
 
     /// Digest of the HMAC
     #[arg(short, long, value_name = "DIGEST", default_value = "SHA256", value_parser = digests())]
@@ -57,6 +63,7 @@ impl WriteOptions {
             comment: self.comment.clone().filter(|comment| !comment.is_empty()),
             context,
             digest: Digest::from_name(&self.digest).map_err(|error| refused(&error))?,
+            bind: config::binds(self.bind)?,
         })
     }
 }
