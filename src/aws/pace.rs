@@ -32,7 +32,7 @@ use crate::jitter;
 /// that share a quota none must fail, and the last may have to wait for all others.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// The rate after the first refusal, in calls a second: what one host gets of most quotas.
+/// The least rate after the first refusal, in calls a second. It is higher where more calls than that got through.
 const FIRST_RATE: f64 = 200.0;
 
 /// No rate is lower, in calls a second.
@@ -49,6 +49,9 @@ const LOWER: f64 = 0.85;
 
 /// What a refusal multiplies the rate by if no success came since the last one: the rate is far too high.
 const LOWER_AGAIN: f64 = 0.5;
+
+/// How late a turn may be taken and the next one still come in time: timers count in milliseconds.
+const LAG: Duration = Duration::from_millis(5);
 
 /// How many calls may be under way at first; each success makes room for one more.
 const FIRST_WINDOW: usize = 16;
@@ -77,6 +80,17 @@ struct Rate {
     successes: usize,
     /// How many had when the last refusal came.
     successes_at_refusal: usize,
+    /// When the first call was made.
+    began: Option<Instant>,
+}
+
+impl Rate {
+    /// How many calls a second got through until now. What got through in the first moment tells little: quotas allow
+    /// short bursts.
+    fn so_far(&self) -> f64 {
+        let elapsed = self.began.map_or(0.0, |began| began.elapsed().as_secs_f64());
+        self.successes as f64 / elapsed.max(0.1)
+    }
 }
 
 impl Default for Pace {
@@ -136,22 +150,26 @@ impl Pace {
     async fn take_turn(&self) -> u64 {
         if self.rate().limit.is_some() {
             let mut next_turn = self.next_turn.lock().await;
-            if let Some(next_turn) = *next_turn {
-                sleep_until(next_turn).await;
-            }
+            let this_turn = next_turn.unwrap_or_else(Instant::now);
+            sleep_until(this_turn).await;
             // The limit of now, not that of when the queue was joined. Irregular intervals keep hosts that began
             // together from going on together.
             let interval = self.rate().limit.map_or(Duration::ZERO, |limit| Duration::from_secs_f64(limit.recip()));
-            *next_turn = Some(Instant::now() + interval / 2 + jitter::below(interval));
+            *next_turn = Some(this_turn.max(Instant::now() - LAG) + interval / 2 + jitter::below(interval));
         }
-        self.rate().refusals
+        let mut rate = self.rate();
+        rate.began.get_or_insert_with(Instant::now);
+        rate.refusals
     }
 
     fn lower(&self, refusals: u64) {
         let mut rate = self.rate();
         if rate.refusals == refusals {
             let factor = if rate.successes == rate.successes_at_refusal { LOWER_AGAIN } else { LOWER };
-            rate.limit = Some(rate.limit.map_or(FIRST_RATE, |limit| (limit * factor).max(LOWEST_RATE)));
+            rate.limit = Some(match rate.limit {
+                Some(limit) => (limit * factor).max(LOWEST_RATE),
+                None => rate.so_far().max(FIRST_RATE),
+            });
             rate.refusals += 1;
             rate.successes_at_refusal = rate.successes;
         }
@@ -268,16 +286,17 @@ mod tests {
         assert!((PATIENCE..PATIENCE + Duration::from_secs(5)).contains(&waited), "{waited:?}");
     }
 
-    /// A service with a quota: a bucket that holds the calls of one second, and is full at first.
+    /// A service with a quota of calls a second: a bucket, which is full at first.
     struct Service {
         quota: f64,
+        bucket: f64,
         began: Instant,
         seen: Mutex<Seen>,
     }
 
     struct Seen {
         /// How many calls the bucket held after the last one, and when that was.
-        bucket: (f64, Instant),
+        left: (f64, Instant),
         /// How many calls were allowed and refused in each second.
         seconds: Vec<(u32, u32)>,
     }
@@ -286,9 +305,14 @@ mod tests {
     struct Throttled;
 
     impl Service {
-        fn new(quota: f64) -> Self {
+        fn new(quota: f64, bucket: f64) -> Arc<Self> {
             let began = Instant::now();
-            Self { quota, began, seen: Mutex::new(Seen { bucket: (quota, began), seconds: Vec::new() }) }
+            Arc::new(Self {
+                quota,
+                bucket,
+                began,
+                seen: Mutex::new(Seen { left: (bucket, began), seconds: Vec::new() }),
+            })
         }
 
         /// A call that takes 10 ms there and back.
@@ -300,8 +324,8 @@ mod tests {
         }
 
         fn answer(&self) -> Result<(), Throttled> {
-            let Seen { bucket: (left, when), seconds } = &mut *self.seen.lock().expect("no panic while it is locked");
-            *left = (*left + when.elapsed().as_secs_f64() * self.quota).min(self.quota);
+            let Seen { left: (left, when), seconds } = &mut *self.seen.lock().expect("no panic while it is locked");
+            *left = (*left + when.elapsed().as_secs_f64() * self.quota).min(self.bucket);
             *when = Instant::now();
             let second = self.began.elapsed().as_secs() as usize;
             seconds.resize(seconds.len().max(second + 1), (0, 0));
@@ -326,12 +350,26 @@ mod tests {
         service.began.elapsed()
     }
 
+    /// With a bucket of a tenth of a second, which forgives little.
+    #[tokio::test(start_paused = true)]
+    async fn one_host_under_a_quota() {
+        for (calls, quota) in [(300, 200.0), (1000, 200.0), (300, 20.0), (20_000, 5500.0)] {
+            let service = Service::new(quota, quota / 10.0);
+            let took = host(Arc::clone(&service), calls).await.as_secs_f64();
+            let ideal = (calls as f64 - quota / 10.0) / quota;
+            let seen = service.seen.lock().expect("not locked");
+            let refused: u32 = seen.seconds.iter().map(|(_, refused)| refused).sum();
+            assert!(took < 1.15 * ideal, "{calls} calls at {quota}/s: {took} s of {ideal} s");
+            assert!(f64::from(refused) < 0.3 * calls as f64, "{calls} calls at {quota}/s: {refused} refused");
+        }
+    }
+
     /// The plot in benches/README.md is what this prints.
     #[expect(clippy::print_stdout)]
     #[tokio::test(start_paused = true)]
     async fn a_fleet_under_one_quota() {
         let (hosts, calls, quota) = (1000, 200, 5500.0);
-        let service = Arc::new(Service::new(quota));
+        let service = Service::new(quota, quota);
         let fleet = (0..hosts).map(|_| tokio::spawn(host(Arc::clone(&service), calls)));
         let done = futures_util::future::try_join_all(fleet).await.expect("no host fails");
         let took = done.iter().max().expect("there are hosts").as_secs_f64();
