@@ -9,9 +9,12 @@
 //! A connection is open [`Settings::set_up`] round trips after it was accepted. A request is answered one round trip
 //! after it arrived, or after its connection was open. [`Counts::round_trips`] is the time in which at least one set-up
 //! or request was outstanding by these nominal times, as a multiple of the round trip: how many of them the program
-//! waited for one after the other. Where the machine is late, or the program computes, nothing is outstanding; so the
-//! figure does not depend on the machine or on its load. What nobody waits for is not counted: pings, which are answered
-//! like requests, and connections that carry no call.
+//! waited for one after the other. Where the machine is late, or the program computes, nothing is
+//! outstanding, so the figure hardly depends on the machine or on its load. What nobody waits for is not counted: pings,
+//! and connections that carry no call.
+//!
+//! A ping is answered as soon as its connection is open. Here a client may open another one at once, which would
+//! overtake an answer that takes its time; on a network the connection that is pinged always wins.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -257,10 +260,9 @@ async fn converse(
     let mut stream = BufReader::new(stream);
     while let Some(request) = Request::read(&mut stream).await? {
         let arrived = Instant::now().max(connection.open);
-        let due = arrived + lock(state).settings.round_trip;
-        let answer = match &request.operation {
-            None => Ok(json!("healthy")),
-            Some(operation) => lock(state).call(&mut connection, operation, &request.body, (arrived, due)),
+        let (answer, due) = match &request.operation {
+            None => (Ok(json!("healthy")), arrived),
+            Some(operation) => lock(state).call(&mut connection, operation, &request.body, arrived),
         };
         let answer = response(answer);
         // A timer is late by a millisecond, even when it has nothing to wait for.
@@ -377,14 +379,15 @@ impl State {
         Connection { service, accepted, open, carried_a_call: false }
     }
 
-    /// Counts a call that is outstanding from one moment to the other, and makes it.
+    /// Counts a call and makes it; gives its answer, and when that is due.
     fn call(
         &mut self,
         connection: &mut Connection,
         operation: &str,
         body: &Value,
-        (arrived, due): (Instant, Instant),
-    ) -> Result<Value, Refusal> {
+        arrived: Instant,
+    ) -> (Result<Value, Refusal>, Instant) {
+        let due = arrived + self.settings.round_trip;
         let Counts { operations, most_in_flight, outstanding, .. } = &mut self.counts;
         if !std::mem::replace(&mut connection.carried_a_call, true) {
             outstanding.push((connection.accepted, connection.open));
@@ -398,23 +401,25 @@ impl State {
         self.in_flight[at] += 1;
         most_in_flight[at] = most_in_flight[at].max(self.in_flight[at]);
         self.calls[at] += 1;
-        match connection.service {
+        (self.answer(connection.service, operation, body), due)
+    }
+
+    fn answer(&mut self, service: Service, operation: &str, body: &Value) -> Result<Value, Refusal> {
+        let calls = self.calls[service as usize];
+        let fail = |every: Option<u64>, code| match every {
+            Some(every) if calls.is_multiple_of(every) => Err(Refusal { status: 500, code }),
+            _ => Ok(()),
+        };
+        match service {
             Service::DynamoDb => {
-                self.fail(at, self.settings.dynamodb_fails_every, "InternalServerError")?;
+                fail(self.settings.dynamodb_fails_every, "InternalServerError")?;
                 self.dynamodb(operation, body)
             }
             Service::Kms => {
                 self.throttle()?;
-                self.fail(at, self.settings.kms_fails_every, "KMSInternalException")?;
+                fail(self.settings.kms_fails_every, "KMSInternalException")?;
                 self.kms(operation, body)
             }
-        }
-    }
-
-    fn fail(&self, service: usize, every: Option<u64>, code: &'static str) -> Result<(), Refusal> {
-        match every {
-            Some(every) if self.calls[service].is_multiple_of(every) => Err(Refusal { status: 500, code }),
-            _ => Ok(()),
         }
     }
 

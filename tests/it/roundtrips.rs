@@ -9,9 +9,10 @@ use serde_json::Value;
 use crate::loopback::{Counts, Limit, Loopback, Service, Settings, name, value};
 use crate::world::{Ran, World};
 
-/// A network on which a connection takes as long as two requests: TCP and TLS.
+/// A network on which a connection takes as long as two requests: TCP and TLS. It is slow enough for a program that
+/// was built for tests to start both connections in one round trip.
 const NETWORK: Settings = Settings {
-    round_trip: Duration::from_millis(20),
+    round_trip: Duration::from_millis(50),
     set_up: 2,
     tls: false,
     kms_limit: None,
@@ -60,12 +61,13 @@ impl Counted {
     }
 }
 
-/// Setting up both connections takes two, side by side; then two calls, of which one needs the answer to the other.
+/// Setting up both connections takes two, side by side; then two calls, of which one needs the answer to the other. To
+/// the nearest: while a busy machine is late with one connection, the other may still be opening.
 #[track_caller]
 fn assert_four_round_trips(counts: &Counts, calls: &[(&str, usize)]) {
     assert_eq!(counts.operations(), calls);
     let round_trips = counts.round_trips();
-    assert_eq!(format!("{round_trips:.1}"), "4.0", "{round_trips}");
+    assert_eq!(format!("{round_trips:.0}"), "4", "{round_trips}");
 }
 
 // --- one credential -------------------------------------------------------------------------------------------------
