@@ -9,9 +9,9 @@
 //! A connection is open [`Settings::set_up`] round trips after it was accepted. A request is answered one round trip
 //! after it arrived, or after its connection was open. [`Counts::round_trips`] is the time in which at least one set-up
 //! or request was outstanding by these nominal times, as a multiple of the round trip: how many of them the program
-//! waited for one after the other. Where the machine is late, or the program computes, nothing is
-//! outstanding, so the figure hardly depends on the machine or on its load. What nobody waits for is not counted: pings,
-//! and connections that carry no call.
+//! waited for one after the other. Where the machine is late, or the program computes, nothing is outstanding, so the
+//! figure hardly depends on the machine or on its load. What nobody waits for is not counted: pings, and connections
+//! that carry no call.
 //!
 //! A ping is answered as soon as its connection is open. Here a client may open another one at once, which would
 //! overtake an answer that takes its time; on a network the connection that is pinged always wins.
@@ -20,7 +20,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -31,7 +32,7 @@ use tokio::io::{
 };
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
-use tokio::time::{Instant, sleep_until};
+use tokio::task::spawn_blocking;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
@@ -245,7 +246,7 @@ async fn accept(listener: TcpListener, service: Service, tls: Option<TlsAcceptor
         // A client that goes away in the middle is its own affair.
         tokio::spawn(async move {
             let Some(tls) = tls else { return converse(stream, connection, &state).await };
-            sleep_until(connection.open).await;
+            wait_until(connection.open).await;
             converse(tls.accept(stream).await?, connection, &state).await
         });
     }
@@ -265,10 +266,7 @@ async fn converse(
             Some(operation) => lock(state).call(&mut connection, operation, &request.body, arrived),
         };
         let answer = response(answer);
-        // A timer is late by a millisecond, even when it has nothing to wait for.
-        if due > Instant::now() {
-            sleep_until(due).await;
-        }
+        wait_until(due).await;
         if request.operation.is_some() {
             lock(state).in_flight[connection.service as usize] -= 1;
         }
@@ -276,6 +274,14 @@ async fn converse(
         stream.flush().await?;
     }
     Ok(())
+}
+
+/// The runtime's own timers are late by up to a millisecond, which is much of a short round trip.
+async fn wait_until(moment: Instant) {
+    let left = moment.saturating_duration_since(Instant::now());
+    if !left.is_zero() {
+        spawn_blocking(move || sleep(left)).await.expect("sleeping does not fail");
+    }
 }
 
 fn response(answer: Result<Value, Refusal>) -> String {
