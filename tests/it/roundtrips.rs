@@ -188,7 +188,7 @@ fn a_putall_does_not_wait_for_each_credential() {
 #[test]
 fn writers_of_one_name_make_few_calls() {
     const WRITERS: usize = 20;
-    let counted = Counted::new(NETWORK);
+    let counted = Counted::new(Settings { round_trip: Duration::from_millis(10), ..NETWORK });
     std::thread::scope(|scope| {
         for _ in 0..WRITERS {
             scope.spawn(|| {
