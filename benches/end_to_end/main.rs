@@ -32,8 +32,11 @@ use crate::table::{
     Unit::{self, Calls, Megabytes, Milliseconds, Number, RoundTrips, Seconds},
 };
 
+/// Measures something, and adds its lines to the table.
+type Section = fn(&Bench, &mut Table);
+
 /// The sections in the order of the table.
-const SECTIONS: [(&str, fn(&Bench, &mut Table)); 12] = [
+const SECTIONS: [(&str, Section); 12] = [
     ("startup", startup),
     ("get", get),
     ("tls", get_over_tls),
