@@ -474,7 +474,7 @@ impl State {
         let (key, wrapped) = self.data_key();
         let secret = Secret::from(value(name, version).as_str());
         let sealed = seal(SUITE, &key, wrapped, &secret).expect("a data key of the right length");
-        let Attributes { key, contents, hmac, digest } = Attributes::from(&sealed);
+        let Attributes { key, contents, hmac, digest, .. } = Attributes::from(&sealed);
         let attributes = [
             ("name", json!({"S": name})),
             ("version", json!({"S": format!("{version:019}")})),
