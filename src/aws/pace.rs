@@ -54,7 +54,7 @@ const LOWER_AGAIN: f64 = 0.5;
 const LAG: Duration = Duration::from_millis(5);
 
 /// How many calls may be under way at first; each success makes room for one more.
-const FIRST_WINDOW: usize = 16;
+const FIRST_WINDOW: usize = 32;
 
 /// How many calls may be under way at last.
 const LAST_WINDOW: usize = 64;
