@@ -29,7 +29,7 @@ use zeroize::Zeroizing;
 use super::{KeyError, KeyService};
 use crate::context::Context;
 use crate::failure::{Failure, FailureKind};
-use crate::files::{make_folder_of, new_private_file};
+use crate::files::{flush_name, make_folder_of, new_private_file};
 use crate::secret::{DataKey, WrappedKey};
 
 const SERVICE: &str = "local key";
@@ -93,6 +93,8 @@ impl LocalKey {
                 Failure::new(FailureKind::Io, format!("the key file {} cannot be made: {error}", path.display()))
             })?;
         }
+        // Whoever made it: no row may be stored under a key that a loss of power can take away.
+        flush_name(path);
         Self::read(path)
     }
 

@@ -1,7 +1,8 @@
 //! From what was typed, the environment and `~/.credstash` to what to open: the one place that knows which wins.
 
-use std::fs::{self, File};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
@@ -190,7 +191,8 @@ fn saved_kms_region() -> Result<Option<String>, Failed> {
     }
 }
 
-/// Saves `region` in `~/.credstash`, beside what else is in it; the file changes in one step.
+/// Saves `region` in `~/.credstash`, beside what else is in it; the file changes in one step. Whoever could write it
+/// could send this user's requests to another region, so it is the owner's only, whatever the umask is.
 pub(crate) fn save_kms_region(region: &str) -> Result<(), Failed> {
     let path = home().map_err(Failed::Message)?.join(".credstash");
     let mut saved = read_saved(&path)?;
@@ -198,9 +200,9 @@ pub(crate) fn save_kms_region(region: &str) -> Result<(), Failed> {
     // A link stays a link.
     let path = fs::canonicalize(&path).unwrap_or(path);
     let draft = path.with_file_name(format!(".credstash.{}", std::process::id()));
-    let written = File::create_new(&draft)
-        .and_then(|mut file| writeln!(file, "{}", Value::Object(saved)))
-        .and_then(|()| fs::rename(&draft, &path));
+    let new = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft);
+    let written =
+        new.and_then(|mut file| writeln!(file, "{}", Value::Object(saved))).and_then(|()| fs::rename(&draft, &path));
     written.map_err(|error| {
         let _ = fs::remove_file(&draft);
         Failed::Message(format!("{} cannot be written: {error}", path.display()))

@@ -5,6 +5,7 @@
 //! waits and retries, and TRACE, a level of our own, of every call.
 
 use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -43,8 +44,9 @@ pub(crate) fn start(level: Option<&str>, file: Option<&Path>) -> Result<(), Stri
     }
 }
 
+/// A new file is for its owner only: names of credentials are nobody else's business.
 fn open(path: &Path) -> std::io::Result<File> {
-    OpenOptions::new().append(true).create(true).open(path)
+    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
 }
 
 /// Python's level names and numbers, which scripts written for the original give.
