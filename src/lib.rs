@@ -31,6 +31,8 @@
 //! are those of Python credstash 1.17.1, in both directions; that, and the formats documented in [`key::local`] and
 //! [`row`], will not change without a new major version.
 
+#![forbid(unsafe_code)]
+
 pub mod context;
 pub mod envelope;
 pub mod error;

@@ -1,5 +1,7 @@
 //! The command line: parse, open, run, report, exit.
 
+#![forbid(unsafe_code)]
+
 mod args;
 mod commands;
 mod config;
