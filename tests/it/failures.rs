@@ -671,42 +671,7 @@ fn a_report_that_cannot_be_written_stops_no_write() {
     world.run(["get", "n100"]).fails(1, "couldn't be found");
 }
 
-// --- Secrets and logs ---------------------------------------------------------------------------
-
-/// Whatever fails, and however much is logged: [`World::run`] finds no secret on stderr, and there is none in the log.
-#[test]
-fn no_secret_is_ever_logged() {
-    let mut world = World::dynamodb();
-    let file = world.file("value", SECRET);
-    let context = format!("k={SECRET}");
-    world.set("RUST_LOG", "trace");
-    for level in ["DEBUG", "TRACE"] {
-        let log = world.path("asked-for.log").to_str().expect("UTF-8").to_owned();
-        let commands: [&[&str]; 12] = [
-            &["put", "-a", "a", SECRET],
-            &["put", "-a", "b", "-", &context],
-            &["put", "-a", "c", &format!("@{file}")],
-            &["put", "d", SECRET],
-            &["put", "d", SECRET],
-            &["put", "e", SECRET, "-k", "alias/none"],
-            &["putall", &format!(r#"{{"f": "{SECRET}"}}"#), &context, "-a"],
-            &["get", "a"],
-            &["get", "b", &context],
-            &["get", "b", &format!("other={SECRET}")],
-            &["getall", &context],
-            &["getall"],
-        ];
-        for command in commands {
-            world.run_with(SECRET.as_bytes(), [&["--log-level", level], command].concat());
-            world.run_with(SECRET.as_bytes(), [&["--log-level", level, "--log-file", &log], command].concat());
-        }
-        let logged = fs::read_to_string(&log).expect("the log is there");
-        assert!(logged.contains("KMS ERROR"), "what fails is logged: {logged}");
-        assert!(!logged.contains(SECRET), "a secret is in the log: {logged}");
-        let encoded = STANDARD.encode(SECRET);
-        assert!(!logged.contains(&encoded), "a secret is in the log, in base64: {logged}");
-    }
-}
+// --- Logs ---------------------------------------------------------------------------------------
 
 /// A log that cannot be had is no reason to withhold a credential.
 #[test]

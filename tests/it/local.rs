@@ -3,9 +3,6 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
-
-use serde_json::json;
 
 use crate::world::{SECRET, World};
 
@@ -301,82 +298,6 @@ fn rows_are_sealed_against_change() {
     world.run(["get", "a"]).fails(1, "SHA3").mentions("a");
     change("UPDATE credential SET digest = 'SHA256', key = CAST(substr(key, 1, 60) AS BLOB)");
     world.run(["get", "a"]).fails(1, "LOCAL KEY ERROR: ");
-}
-
-// --- Several processes --------------------------------------------------------------------------
-
-/// Runs these commands at the same time; gives how each ended.
-fn at_once(world: &World, commands: &[Vec<String>]) -> Vec<(Option<i32>, String)> {
-    let spawn = |args: &Vec<String>| {
-        world.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program runs")
-    };
-    let children: Vec<_> = commands.iter().map(spawn).collect();
-    let ended = children.into_iter().map(|child| {
-        let output = child.wait_with_output().expect("its output can be read");
-        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
-    });
-    ended.collect()
-}
-
-/// On a machine where nothing is there yet: one store, one key, nothing lost.
-#[test]
-fn the_first_use_may_be_many_at_once() {
-    const WRITERS: usize = 12;
-    let world = World::local();
-    let put = |number: usize| ["put", &format!("name-{number:02}"), "v"].map(String::from).to_vec();
-    for (code, stderr) in at_once(&world, &(0..WRITERS).map(put).collect::<Vec<_>>()) {
-        assert_eq!((code, stderr.as_str()), (Some(0), ""));
-    }
-    let expected: serde_json::Map<_, _> =
-        (0..WRITERS).map(|number| (format!("name-{number:02}"), json!("v"))).collect();
-    assert_eq!(world.run(["getall"]).json(), json!(expected));
-    assert_eq!(files(&world.home(".local/share/credstash")), ["credentials.db", "key"], "no draft is left behind");
-}
-
-/// Each `put -a` gets a version of its own, and none is lost.
-#[test]
-fn counting_on_may_be_many_at_once() {
-    const WRITERS: usize = 16;
-    let world = World::local();
-    let put = |number: usize| ["put", "-a", "name", &format!("value {number}")].map(String::from).to_vec();
-    for (code, stderr) in at_once(&world, &(0..WRITERS).map(put).collect::<Vec<_>>()) {
-        assert_eq!((code, stderr.as_str()), (Some(0), ""));
-    }
-    let mut values: Vec<String> = (1..=WRITERS)
-        .map(|version| world.run(["get", "name", "-v", &version.to_string()]).text().trim_end().to_owned())
-        .collect();
-    values.sort_by_key(|value| value["value ".len()..].parse::<usize>().expect("a number"));
-    assert_eq!(values, (0..WRITERS).map(|number| format!("value {number}")).collect::<Vec<_>>());
-}
-
-/// Of several that put the same version, one stores it, and the others say that it is there.
-#[test]
-fn one_of_many_gets_a_version() {
-    let world = World::local();
-    let put = |number: usize| ["put", "name", &format!("value {number}")].map(String::from).to_vec();
-    let ended = at_once(&world, &(0..8).map(put).collect::<Vec<_>>());
-    assert_eq!(ended.iter().filter(|(code, _)| *code == Some(0)).count(), 1, "{ended:?}");
-    let refused: Vec<_> = ended.iter().filter(|(code, _)| *code == Some(1)).collect();
-    assert_eq!(refused.len(), 7, "{ended:?}");
-    assert!(refused.iter().all(|(_, stderr)| stderr.contains("is already in the credential store")), "{ended:?}");
-}
-
-/// Readers never wait for a writer, nor see half of what it writes.
-#[test]
-fn reading_and_writing_at_once() {
-    let world = World::local();
-    world.run(["put", "-a", "name", "value 0"]).ok("name has been stored\n");
-    let commands: Vec<Vec<String>> = (0..16)
-        .map(|number| match number % 2 {
-            0 => ["put", "-a", "name", &format!("value {number}")].map(String::from).to_vec(),
-            _ => ["getall"].map(String::from).to_vec(),
-        })
-        .collect();
-    for (code, stderr) in at_once(&world, &commands) {
-        assert_eq!((code, stderr.as_str()), (Some(0), ""));
-    }
-    let list = world.run(["list"]);
-    assert_eq!(list.text().lines().count(), 9, "{list}");
 }
 
 /// A folder that cannot be written, a path below a file: one line with the path.

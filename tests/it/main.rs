@@ -4,10 +4,13 @@
 
 mod binding;
 mod contract;
+mod crash;
+mod crowds;
 mod failures;
 mod formats;
 mod golden;
 mod help;
+mod hygiene;
 mod interop;
 mod local;
 mod loopback;

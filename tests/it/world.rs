@@ -127,6 +127,20 @@ impl World {
         self.folder.path().join("work").join(name)
     }
 
+    /// Every file and folder of this world, sorted.
+    pub(crate) fn everything(&self) -> Vec<PathBuf> {
+        let mut found = vec![self.folder.path().to_owned()];
+        let mut next = 0;
+        while let Some(path) = found.get(next) {
+            if path.is_dir() {
+                found.extend(fs::read_dir(path).expect("a folder").map(|entry| entry.expect("an entry").path()));
+            }
+            next += 1;
+        }
+        found.sort();
+        found
+    }
+
     /// Writes a file there; gives its path.
     pub(crate) fn file(&self, name: &str, content: impl AsRef<[u8]>) -> String {
         let path = self.path(name);
