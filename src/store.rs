@@ -19,7 +19,8 @@ use crate::version::{Select, Version};
 /// Keeps sealed rows, at most one for each name and version, none of which is ever changed.
 #[async_trait]
 pub trait Store: Send + Sync {
-    /// Makes the place where rows are kept, unless it is there; `step` hears what is being done.
+    /// Makes the place where rows are kept, unless it is there; `step` hears what is being done. Point-in-time recovery
+    /// is turned on for a place that is there too.
     async fn setup(&self, options: &Setup, step: &(dyn Fn(SetupStep) + Sync)) -> Result<SetupOutcome, StoreError>;
 
     /// Every version of every name, without its sealed part, in no particular order.

@@ -142,23 +142,24 @@ impl DynamoDb {
 #[async_trait]
 impl Store for DynamoDb {
     async fn setup(&self, options: &Setup, step: &(dyn Fn(SetupStep) + Sync)) -> Result<SetupOutcome, StoreError> {
-        if self.exists().await? {
-            return Ok(SetupOutcome::Existed);
+        let mut outcome = SetupOutcome::Existed;
+        if !self.exists().await? {
+            step(SetupStep::Creating);
+            outcome = self.create(options).await?;
+            step(SetupStep::Waiting);
+            let arn = self.wait_until_active().await?;
+            if outcome == SetupOutcome::Created {
+                step(SetupStep::Tagging);
+                self.tag(&arn, options).await?;
+            }
         }
-        step(SetupStep::Creating);
-        let outcome = self.create(options).await?;
-        step(SetupStep::Waiting);
-        let arn = self.wait_until_active().await?;
-        if outcome == SetupOutcome::Existed {
-            return Ok(outcome);
-        }
-        step(SetupStep::Tagging);
-        self.tag(&arn, options).await?;
+        // Of a table that is there as well: an earlier setup may not have come so far. Its tags are left alone, as the
+        // original does.
         if options.point_in_time_recovery {
             step(SetupStep::EnablingRecovery);
             self.enable_recovery().await?;
         }
-        Ok(SetupOutcome::Created)
+        Ok(outcome)
     }
 
     async fn entries(&self) -> Result<Vec<Entry>, StoreError> {

@@ -12,6 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use serde_json::json;
 
+use crate::servers::servers;
 use crate::world::{CLOSED, Ran, World};
 
 /// A value that is nowhere but where this test puts it.
@@ -234,6 +235,63 @@ fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 // --- the process ----------------------------------------------------------------------------------------------------
+
+/// Whatever block of memory is freed has been wiped before, even those of the libraries that a value passes through.
+#[cfg(target_os = "linux")]
+#[test]
+fn no_freed_block_holds_a_secret() {
+    // Stands before the C library's `free`, and says so if a block holds the marker, which is given to it backwards.
+    const WATCH: &str = r#"
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <malloc.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static char marker[64];
+static void (*real_free)(void *);
+
+__attribute__((constructor)) static void start(void) {
+    const char *backwards = getenv("BACKWARDS");
+    size_t length = backwards ? strlen(backwards) : 0;
+    if (length < sizeof marker)
+        for (size_t i = 0; i < length; i++)
+            marker[i] = backwards[length - 1 - i];
+}
+
+void free(void *block) {
+    if (!real_free)
+        real_free = (void (*)(void *))dlsym(RTLD_NEXT, "free");
+    if (block && *marker && memmem(block, malloc_usable_size(block), marker, strlen(marker)))
+        (void)!write(2, "a freed block holds the secret\n", 31);
+    real_free(block);
+}
+"#;
+    for mut world in [World::local(), World::dynamodb()] {
+        world.file("watch.c", WATCH);
+        world.sh("cc -shared -fPIC -O1 -o watch.so watch.c -ldl");
+        let canary = Canary::new().text;
+        world.set("BACKWARDS", canary.chars().rev().collect::<String>());
+        world.set("LD_PRELOAD", world.path("watch.so"));
+        // That it watches: a program that wipes nothing.
+        let mut careless = world.other(&servers().python);
+        careless.args(["-c", "print(input())"]);
+        Ran::of(careless, format!("{canary}\n").as_bytes()).mentions("a freed block holds the secret");
+
+        let file = format!("@{}", world.file("value", &canary));
+        let stored = "a has been stored\n";
+        world.run(["put", "-a", "a", &canary]).ok(stored);
+        world.run_with(canary.as_bytes(), ["put", "-a", "a", "-"]).ok(stored);
+        world.run(["put", "-a", "a", &file]).ok(stored);
+        world.run(["putall", "-a", &json!({"b": format!("\"{canary}\\")}).to_string()]).ok("b has been stored\n");
+        world.run(["get", "a"]).ok(format!("{canary}\n"));
+        for format in ["json", "csv", "yaml", "dotenv", "shell"] {
+            let all = world.run(["getall", "-f", format]);
+            assert_eq!((all.code, all.stderr.as_str()), (Some(0), ""), "{all}");
+        }
+    }
+}
 
 /// While a secret is in its memory: no child, no core, nobody who may look into it, and nothing in what all may see.
 #[cfg(target_os = "linux")]

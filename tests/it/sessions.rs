@@ -591,6 +591,20 @@ fn setup_makes_the_table_of_the_original() {
     assert_eq!(table_of(&ours)["DeletionProtectionEnabled"], false);
 }
 
+/// As after a setup that was interrupted before it came so far.
+#[test]
+fn recovery_can_be_turned_on_later() {
+    let world = World::moto();
+    let recovery = || {
+        let answer = world.call("DescribeContinuousBackups", json!({"TableName": world.table()}));
+        answer["ContinuousBackupsDescription"]["PointInTimeRecoveryDescription"]["PointInTimeRecoveryStatus"].clone()
+    };
+    assert_eq!(recovery(), "DISABLED");
+    let turned_on = "Turning point-in-time recovery on...\nCredential Store table already exists\n";
+    world.run(["setup", "--pitr"]).ok(turned_on);
+    assert_eq!(recovery(), "ENABLED");
+}
+
 #[test]
 fn setup_with_everything() {
     let world = World::moto_without_table();

@@ -16,7 +16,15 @@ mod progress;
 mod report;
 mod terminal;
 
+use std::alloc::System;
 use std::process::ExitCode;
+
+use zeroizing_alloc::ZeroAlloc;
+
+/// Wipes every block when it is freed: values pass through buffers of libraries (the parser of the command line, those
+/// of JSON and CSV, TLS), which do not wipe them themselves.
+#[global_allocator]
+static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 fn main() -> ExitCode {
     process::forbid_core_dumps();

@@ -83,8 +83,8 @@ pub(crate) async fn run(args: Args, global: &Global, out: &mut Output) -> Result
     progress.clear();
     match outcome {
         SetupOutcome::Existed => {
-            if options.billing.is_some() || options.point_in_time_recovery || options.deletion_protection {
-                report::warn("the table was there already, and its billing, recovery and protection stay as they are");
+            if options.billing.is_some() || options.deletion_protection {
+                report::warn("the table was there already, and its billing and protection stay as they are");
             }
             Ok(out.line("Credential Store table already exists")?)
         }
