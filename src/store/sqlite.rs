@@ -1,7 +1,18 @@
 //! The embedded store: rows in one SQLite file, which several processes may use at once.
 //!
-//! The write-ahead log lets readers and a writer go on side by side; `synchronous=FULL` makes a put that ended
-//! survive the loss of power. Files have mode 0600, and a folder that is made for them 0700.
+//! The write-ahead log lets readers and a writer go on side by side. Files have mode 0600, and a folder that is made
+//! for them 0700.
+//!
+//! A put that ended survives the loss of power. For that, this must reach the disk in this order, each step flushed
+//! before the next begins (`strace -f -e trace=openat,write,pwrite64,fsync,fdatasync,unlink` shows it):
+//!
+//! 1. Of a new store: the key's bytes, then its name in its folder; the folders that were made; the file with its header,
+//!    and its name; the schema. A store that is there has its key.
+//! 2. The row in the log. With `synchronous=FULL` SQLite flushes the log at the end of each transaction, and a new log's
+//!    name before that (SQLite documentation, "Write-Ahead Logging" and "PRAGMA synchronous").
+//! 3. Only then the put ends, and the program says so.
+//!
+//! When the last connection is closed the rows move from the log into the file, which is flushed before the log goes.
 
 use std::io;
 use std::path::{Path, PathBuf};
