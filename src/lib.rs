@@ -50,6 +50,11 @@ pub mod version;
 #[cfg(feature = "aws")]
 pub mod aws;
 
+/// What fuzz/ and the tests that replay its cases have in common.
+#[cfg(any(test, fuzzing))]
+#[path = "../fuzz/src/cases.rs"]
+pub mod cases;
+
 #[cfg(feature = "aws")]
 pub use aws::{Mfa, Role, Session, SessionOptions, Trust};
 pub use context::{Context, InvalidPair};

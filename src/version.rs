@@ -305,6 +305,11 @@ fn plus_one(number: &str) -> String {
     }
 }
 
+/// What must hold of all versions, for a test and for the fuzz target `version`.
+#[cfg(any(test, fuzzing))]
+#[path = "../fuzz/src/version.rs"]
+pub mod property;
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -328,6 +333,11 @@ mod tests {
                 prop_assert!(next > version);
             }
         }
+    }
+
+    #[test]
+    fn what_was_fuzzed_holds() {
+        crate::cases::replay("version", property::check);
     }
 
     fn next(current: &str) -> Result<String, NoNextVersion> {

@@ -68,14 +68,19 @@ impl LocalKey {
     pub fn read(path: &Path) -> Result<Self, Failure> {
         let failed =
             |reason: String| Failure::new(FailureKind::Io, format!("the key file {}: {reason}", path.display()));
+        let not_a_key = || failed(format!("it does not hold a key, which is {KEY_LEN} bytes"));
+        // Asked before it is opened: to open a pipe is to wait for its other end.
+        if !fs::metadata(path).map_err(|error| failed(error.to_string()))?.is_file() {
+            return Err(not_a_key());
+        }
         let mut file = File::open(path).map_err(|error| failed(error.to_string()))?;
         let metadata = file.metadata().map_err(|error| failed(error.to_string()))?;
         let mode = metadata.permissions().mode() & 0o777;
         if mode & 0o077 != 0 {
             return Err(failed(format!("others may use it (mode {mode:04o}); run: chmod 600 {}", path.display())));
         }
-        if !metadata.is_file() || metadata.len() != KEY_LEN as u64 {
-            return Err(failed(format!("it does not hold a key, which is {KEY_LEN} bytes")));
+        if metadata.len() != KEY_LEN as u64 {
+            return Err(not_a_key());
         }
         let mut key = Zeroizing::new([0; KEY_LEN]);
         file.read_exact(&mut *key).map_err(|error| failed(error.to_string()))?;

@@ -24,6 +24,9 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 
+/// The one door for fuzz/ to what is private here.
+#[cfg(fuzzing)]
+pub use self::item::property as item_property;
 use self::item::{Item, decode, encode, take_entry, take_version, text};
 use self::picker::Picker;
 use super::{Setup, SetupOutcome, SetupStep, Store, StoreError};

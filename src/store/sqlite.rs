@@ -321,8 +321,8 @@ impl Store for Sqlite {
         let read = self.query(move |connection| match &wanted {
             Select::Latest => {
                 let sql = format!(
-                    "SELECT {ROW} FROM credential AS this WHERE version =
-                        (SELECT max(version) FROM credential WHERE name = this.name)"
+                    "SELECT {ROW} FROM credential AS this WHERE version IS
+                        (SELECT max(version) FROM credential WHERE name IS this.name)"
                 );
                 let mut statement = connection.prepare(&sql)?;
                 statement.query_map([], read_row)?.collect::<rusqlite::Result<Vec<_>>>()
@@ -398,29 +398,32 @@ fn read_name(row: &Row<'_>) -> rusqlite::Result<Name> {
 
 /// Reads the first three columns of [`ROW`].
 fn read_entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
-    Ok(Entry { name: read_name(row)?, version: Version::stored(row.get::<_, String>(1)?), comment: row.get(2)? })
+    // A comment that is no text is somebody else's.
+    let comment = row.get(2).unwrap_or_default();
+    Ok(Entry { name: read_name(row)?, version: Version::stored(row.get::<_, String>(1)?), comment })
 }
 
 /// Reads the columns of [`ROW`]; what is wrong with this row alone is the inner error.
 fn read_row(row: &Row<'_>) -> rusqlite::Result<Result<SealedRow, StoreError>> {
     let entry = read_entry(row)?;
-    let digest: String = row.get(6)?;
-    let digest = match Digest::from_name(&digest) {
-        Ok(digest) => digest,
-        Err(unknown) => {
-            let Entry { name, version, .. } = entry;
-            let malformed = MalformedAttribute::new("digest", unknown);
-            return Ok(Err(StoreError::Malformed { name, version, malformed }));
-        }
-    };
-    let sealed = Sealed {
-        wrapped_key: WrappedKey::new(row.get(3)?),
+    Ok(match read_sealed(row) {
+        Ok(sealed) => Ok(SealedRow { entry, sealed }),
+        Err(malformed) => Err(StoreError::Malformed { name: entry.name, version: entry.version, malformed }),
+    })
+}
+
+/// Reads the other columns of [`ROW`]. The schema sees to their types, but who changed the file may have changed it.
+fn read_sealed(row: &Row<'_>) -> Result<Sealed, MalformedAttribute> {
+    let bytes = |column| row.get(column).map_err(|_| MalformedAttribute::new(column, "is no Blob"));
+    let digest: String = row.get("digest").map_err(|_| MalformedAttribute::new("digest", "is no text"))?;
+    let digest = Digest::from_name(&digest).map_err(|unknown| MalformedAttribute::new("digest", unknown))?;
+    Ok(Sealed {
+        wrapped_key: WrappedKey::new(bytes("key")?),
         suite: Suite::CtrHmac(digest),
-        contents: row.get(4)?,
-        mac: row.get(5)?,
-        bound: row.get(7)?,
-    };
-    Ok(Ok(SealedRow { entry, sealed }))
+        contents: bytes("contents")?,
+        mac: bytes("hmac")?,
+        bound: row.get("bound").map_err(|_| MalformedAttribute::new("bound", "is neither 0 nor 1"))?,
+    })
 }
 
 fn failed(path: &Path, error: impl std::fmt::Display) -> StoreError {

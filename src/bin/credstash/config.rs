@@ -16,6 +16,9 @@ const DEFAULT_TABLE: &str = "credential-store";
 /// The member of `~/.credstash` that the original knows.
 const KMS_REGION: &str = "kms-region";
 
+/// More bytes than anybody saves in `~/.credstash`.
+const LARGEST_SAVED: u64 = 1 << 20;
+
 /// Where credentials are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Address {
@@ -209,14 +212,18 @@ pub(crate) fn save_kms_region(region: &str) -> Result<(), Failed> {
     })
 }
 
-/// What `~/.credstash` holds; nothing, if it is not there.
+/// What `~/.credstash` holds; nothing, if it is not there. It is read by every command, so none waits for a pipe or
+/// reads a disk's worth.
 fn read_saved(path: &Path) -> Result<Map<String, Value>, Failed> {
     let unusable = |reason: String| Failed::Message(format!("{}: {reason}", path.display()));
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
+    match fs::metadata(path) {
+        Ok(found) if !found.is_file() => return Err(unusable("is no file".to_owned())),
+        Ok(found) if found.len() > LARGEST_SAVED => return Err(unusable("is too large".to_owned())),
+        Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Map::new()),
         Err(error) => return Err(unusable(error.to_string())),
-    };
+    }
+    let text = fs::read_to_string(path).map_err(|error| unusable(error.to_string()))?;
     match serde_json::from_str(&text) {
         Ok(Value::Object(saved)) => Ok(saved),
         Ok(_) => Err(unusable(format!("holds no JSON object, such as {{\"{KMS_REGION}\": \"us-east-1\"}}"))),
@@ -224,9 +231,19 @@ fn read_saved(path: &Path) -> Result<Map<String, Value>, Failed> {
     }
 }
 
+/// What must hold of all addresses and of all that is saved, for a test and for the fuzz target `config`.
+#[cfg(any(test, fuzzing))]
+#[path = "../../../fuzz/src/config.rs"]
+pub(crate) mod property;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_fuzzed_holds() {
+        crate::cases::replay("config", property::check);
+    }
 
     #[test]
     fn stores_have_addresses() {

@@ -1,7 +1,7 @@
 //! Where values come from: an argument, a file, or standard input.
 
-use std::fs;
-use std::io::{self, IsTerminal as _, Read as _};
+use std::fs::File;
+use std::io::{self, IsTerminal as _, Read};
 use std::path::PathBuf;
 
 use credstash::{Context, Secret};
@@ -10,20 +10,44 @@ use zeroize::Zeroizing;
 
 use crate::report::Failed;
 
+/// The most that is read, in bytes: more than a row can hold, and than a document should. Input may have no end.
+const LARGEST: usize = 64 << 20;
+
+/// Room for most of what is read.
+const ROOM: usize = 64 << 10;
+
 /// Reads the typed `text`: `-` is all of standard input, `@PATH` the bytes of a file, anything else is itself.
-/// `argument` is what usage messages call it.
+/// `argument` is what messages call it.
 pub(crate) fn value(argument: &str, text: String) -> Result<Secret, Failed> {
-    if text == "-" {
-        let mut bytes = Vec::new();
-        io::stdin().lock().read_to_end(&mut bytes)?;
-        return Ok(Secret::new(bytes));
+    let bytes = match text.strip_prefix('@') {
+        _ if text == "-" => read(io::stdin().lock(), LARGEST)?,
+        None => return Ok(Secret::new(text.into_bytes())),
+        Some(path) => File::open(expand_home(path))
+            .and_then(|file| read(file, LARGEST))
+            .map_err(|error| Failed::Usage(format!("argument {argument}: Unable to read file {path} ({error})")))?,
+    };
+    match bytes {
+        Some(bytes) => Ok(bytes),
+        None => Err(Failed::Message(format!("argument {argument}: holds more than {} MiB", LARGEST >> 20))),
     }
-    match text.strip_prefix('@') {
-        None => Ok(Secret::new(text.into_bytes())),
-        Some(path) => fs::read(expand_home(path))
-            .map(Secret::new)
-            .map_err(|error| Failed::Usage(format!("argument {argument}: Unable to read file {path} ({error})"))),
+}
+
+/// All that `source` gives, unless it is more than `limit` bytes.
+fn read(mut source: impl Read, limit: usize) -> io::Result<Option<Secret>> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(ROOM));
+    while bytes.len() <= limit {
+        if bytes.len() == bytes.capacity() {
+            // A vector that grows by itself would leave a copy of the secret behind.
+            let mut larger = Vec::with_capacity(2 * bytes.capacity());
+            larger.extend_from_slice(&bytes);
+            bytes = Zeroizing::new(larger);
+        }
+        let room = bytes.capacity() - bytes.len();
+        if source.by_ref().take(room as u64).read_to_end(&mut bytes)? == 0 {
+            return Ok(Some(Secret::new(std::mem::take(&mut bytes))));
+        }
     }
+    Ok(None)
 }
 
 /// The same text that a shell would make of it: `~` is the home of this user, `~NAME` that of another.
@@ -80,7 +104,21 @@ pub(crate) fn document(text: String) -> Result<Zeroizing<String>, Failed> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+
+    #[test]
+    fn input_is_read_to_its_end_but_not_for_ever() {
+        let limit = 3 * ROOM;
+        for len in [0, 1, ROOM - 1, ROOM, ROOM + 1, 2 * ROOM, limit] {
+            let given: Vec<u8> = (0..=255).cycle().take(len).collect();
+            let secret = read(&*given, limit).expect("read").expect("not too much");
+            assert!(secret.expose() == given, "{len} bytes");
+        }
+        assert!(read(io::repeat(b'x').take(limit as u64 + 1), limit).expect("read").is_none());
+        assert!(read(io::repeat(b'x'), limit).expect("read").is_none());
+    }
 
     #[test]
     fn an_at_sign_names_a_file_and_its_bytes_stay() {

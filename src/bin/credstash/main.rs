@@ -16,6 +16,11 @@ mod progress;
 mod report;
 mod terminal;
 
+/// What fuzz/ and the tests that replay its cases have in common.
+#[cfg(test)]
+#[path = "../../../fuzz/src/cases.rs"]
+mod cases;
+
 use std::alloc::System;
 use std::process::ExitCode;
 

@@ -84,3 +84,16 @@ fn take_text(item: &mut Item, attribute: &'static str) -> Result<String, Malform
         None => Err(MalformedAttribute::missing(attribute)),
     }
 }
+
+/// What must hold of all items, for a test and for the fuzz target `item`.
+#[cfg(any(test, fuzzing))]
+#[path = "../../../fuzz/src/item.rs"]
+pub mod property;
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_was_fuzzed_holds() {
+        crate::cases::replay("item", super::property::check);
+    }
+}
