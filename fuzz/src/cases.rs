@@ -56,13 +56,14 @@ impl<'a> Input<'a> {
 }
 
 /// Runs `check` on the kept cases of a target.
+#[allow(clippy::print_stdout, reason = "a test's output is seen when it fails, and then names the case")]
 pub fn replay(target: &str, check: impl Fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
     let files = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let mut replayed = 0;
     for file in files {
         let path = file.expect("a file").path();
-        println!("{}", path.display()); // seen only if the check panics
+        println!("{}", path.display());
         check(&std::fs::read(path).expect("read"));
         replayed += 1;
     }

@@ -86,7 +86,7 @@ fn is_to_blame(item: &Item, malformed: &MalformedAttribute) -> bool {
 }
 
 fn is_hex(digits: &[u8]) -> bool {
-    digits.len() % 2 == 0 && digits.iter().all(u8::is_ascii_hexdigit)
+    digits.len().is_multiple_of(2) && digits.iter().all(u8::is_ascii_hexdigit)
 }
 
 fn value(input: &mut Input<'_>, depth: usize) -> AttributeValue {
@@ -95,7 +95,7 @@ fn value(input: &mut Input<'_>, depth: usize) -> AttributeValue {
         0..8 => AttributeValue::S(input.text()),
         8..10 => AttributeValue::B(Blob::new(input.bytes())),
         10 => AttributeValue::N(input.text()),
-        11 => AttributeValue::Bool(input.byte() % 2 == 0),
+        11 => AttributeValue::Bool(input.byte().is_multiple_of(2)),
         12 => AttributeValue::Null(true),
         13 => AttributeValue::Ss(vec![input.text()]),
         14 => AttributeValue::L(vec![value(input, depth - 1)]),

@@ -322,7 +322,7 @@ fn names_are_shown_on_a_terminal_and_exact_elsewhere() {
     // In a pipe: as they are.
     world.run(["keys"]).ok(NAMES.map(|name| format!("{name}\n")).concat());
     assert_eq!(world.run(["getall"]).json(), document);
-    let csv = "import csv, json, sys\nprint(json.dumps(dict(csv.reader(open(0, newline='', encoding='utf-8')))))";
+    let csv = "import csv, json, sys\nprint(json.dumps(dict(filter(None, csv.reader(open(0, newline='', encoding='utf-8'))))))";
     let yaml = "import json, sys, yaml\nprint(json.dumps(yaml.safe_load(sys.stdin.buffer)))";
     for (format, script) in [("csv", csv), ("yaml", yaml)] {
         let written = world.run(["getall", "-f", format]);
@@ -418,23 +418,24 @@ fn documents_that_mean_harm() {
 
 // --- Files that are none ------------------------------------------------------------------------
 
-/// Things that can be where a file is expected, made at a path.
-fn things() -> [(&'static str, fn(&Path)); 6] {
-    [
-        ("a folder", |path| fs::create_dir(path).expect("made")),
-        ("a pipe", |path| {
-            let made = Command::new("mkfifo").arg(path).status().expect("it runs");
-            assert!(made.success());
-        }),
-        ("10 GB", |path| File::create(path).and_then(|file| file.set_len(10 << 30)).expect("made")),
-        ("zeros without end", |path| std::os::unix::fs::symlink("/dev/zero", path).expect("made")),
-        ("a loop", |path| std::os::unix::fs::symlink(path, path).expect("made")),
-        ("below a file", |path| {
-            fs::write(path.with_extension("file"), "").expect("written");
-            std::os::unix::fs::symlink(path.with_extension("file").join("x"), path).expect("made");
-        }),
-    ]
-}
+/// Makes a thing at a path.
+type Make = fn(&Path);
+
+/// Things that can be where a file is expected.
+const THINGS: [(&str, Make); 6] = [
+    ("a folder", |path| fs::create_dir(path).expect("made")),
+    ("a pipe", |path| {
+        let made = Command::new("mkfifo").arg(path).status().expect("it runs");
+        assert!(made.success());
+    }),
+    ("10 GB", |path| File::create(path).and_then(|file| file.set_len(10 << 30)).expect("made")),
+    ("zeros without end", |path| std::os::unix::fs::symlink("/dev/zero", path).expect("made")),
+    ("a loop", |path| std::os::unix::fs::symlink(path, path).expect("made")),
+    ("below a file", |path| {
+        fs::write(path.with_extension("file"), "").expect("written");
+        std::os::unix::fs::symlink(path.with_extension("file").join("x"), path).expect("made");
+    }),
+];
 
 #[test]
 fn a_configuration_that_is_no_file() {
@@ -442,7 +443,7 @@ fn a_configuration_that_is_no_file() {
     world.run(["put", "a", "v"]).ok("a has been stored\n");
     let path = world.home(".credstash");
     let named = path.to_str().expect("UTF-8").to_owned();
-    for (what, make) in things() {
+    for (what, make) in THINGS {
         make(&path);
         for command in [&["list"][..], &["get", "a"], &["put", "a", SECRET], &["setup", "--save-kms-region", "x"]] {
             let ran = within(&world, command);
@@ -485,7 +486,7 @@ fn a_key_that_is_no_file() {
             within(&world, command).fails(1, path.to_str().expect("UTF-8"));
         }
     };
-    for (what, make) in things() {
+    for (what, make) in THINGS {
         fs::remove_file(&path).expect("removed");
         make(&path);
         if what == "10 GB" {
@@ -512,7 +513,7 @@ fn a_store_that_is_no_file() {
     let world = World::no_cloud();
     let path = world.path("store");
     let url = format!("sqlite:{}", path.display());
-    for (what, make) in things() {
+    for (what, make) in THINGS {
         make(&path);
         for command in [&["get", "a"][..], &["list"], &["put", "a", SECRET], &["setup"]] {
             let ran = within(&world, &[&["--store", &url], command].concat());
@@ -528,7 +529,7 @@ fn a_store_that_is_no_file() {
 #[test]
 fn values_and_documents_that_have_no_end() {
     let world = World::local();
-    for (what, make) in things() {
+    for (what, make) in THINGS {
         let path = world.path("value");
         make(&path);
         let file = format!("@{}", path.display());
