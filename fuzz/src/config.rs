@@ -45,6 +45,7 @@ fn saved(path: &Path, content: &[u8]) {
         Err(error) => panic!("{error:?}"),
     };
     assert_eq!(serde_json::from_slice::<Value>(content).ok(), Some(Value::Object(read.clone())));
+    // With the digits of its numbers, however many there are.
     fs::write(path, Value::Object(read.clone()).to_string()).expect("written");
     let Ok(again) = read_saved(path) else { panic!("it can be read again") };
     assert_eq!(again, read);

@@ -212,8 +212,8 @@ pub(crate) fn save_kms_region(region: &str) -> Result<(), Failed> {
     })
 }
 
-/// What `~/.credstash` holds; nothing, if it is not there. It is read by every command, so none waits for a pipe or
-/// reads a disk's worth.
+/// What `~/.credstash` holds; nothing, if it is not there. A pipe in its place is not waited for, and a disk's worth is
+/// not read.
 fn read_saved(path: &Path) -> Result<Map<String, Value>, Failed> {
     let unusable = |reason: String| Failed::Message(format!("{}: {reason}", path.display()));
     match fs::metadata(path) {
