@@ -65,10 +65,17 @@ impl Version {
         Err(NoNextVersion::SortsBefore { current: self.clone(), next, suggestion: self.number_that_sorts_after() })
     }
 
-    /// A number that sorts after this one, of a width from which counting on works: `2` gives `2000000000000000000`.
-    fn number_that_sorts_after(&self) -> Self {
-        let width = Self::WIDTH.max(self.0.len() + 1);
-        Self(format!("{:0<width$}", self.0))
+    /// A number that sorts after this one, of a width from which counting on works: `2` gives `2000000000000000000`, `1_0`
+    /// the same. None where there is none, since this one begins with no ASCII digit, say.
+    fn number_that_sorts_after(&self) -> Option<Self> {
+        let digits = self.0.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, rest) = self.0.split_at(digits);
+        let number = match rest {
+            "" => number.to_owned(),
+            _ => Some(plus_one(number)).filter(|greater| greater.len() == digits)?,
+        };
+        let width = Self::WIDTH.max(number.len() + 1);
+        Some(Self(format!("{number:0<width$}"))).filter(|number| number.0.len() < Self::MAX_BYTES)
     }
 
     /// The version as text.
@@ -110,8 +117,8 @@ pub enum NoNextVersion {
         current: Version,
         /// The number after it, as it would be stored.
         next: Version,
-        /// A version that sorts after the newest one and can be counted on from.
-        suggestion: Version,
+        /// A version that sorts after the newest one and can be counted on from, if there is one.
+        suggestion: Option<Version>,
     },
 }
 
@@ -365,17 +372,25 @@ mod tests {
 
     #[test]
     fn counting_never_gives_a_version_that_sorts_before() {
+        let nines = "9".repeat(Version::MAX_BYTES);
         for (current, suggestion) in [
-            ("2", "2000000000000000000"),
-            ("10", "1000000000000000000"),
-            ("9999999999999999999", "99999999999999999990"),
+            ("2", Some("2000000000000000000")),
+            ("10", Some("1000000000000000000")),
+            ("9999999999999999999", Some("99999999999999999990")),
+            ("1_0", Some("2000000000000000000")),
+            ("00000000000000001_0", Some("0000000000000000200")),
+            ("9_9", None),
+            ("٣", None),
+            (&nines, None),
         ] {
             let Err(NoNextVersion::SortsBefore { suggestion: found, .. }) = next(current) else {
                 panic!("{current} must be refused");
             };
-            assert_eq!(found.as_str(), suggestion);
-            assert!(found > Version::stored(current));
-            assert!(found.next().is_ok());
+            assert_eq!(found.as_ref().map(Version::as_str), suggestion);
+            if let Some(found) = found {
+                assert!(found > Version::stored(current));
+                assert!(found.next().is_ok());
+            }
         }
         assert!(matches!(next("1.2.3"), Err(NoNextVersion::NotANumber { .. })));
         assert!(matches!(next("00000000000000000-5"), Err(NoNextVersion::NotANumber { .. })));

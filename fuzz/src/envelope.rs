@@ -29,6 +29,7 @@ pub fn check(case: &[u8]) {
         suite,
         contents: secret.expose().to_vec(),
         mac: code.to_vec(),
+        bound: false,
     };
     assert!(open(&foreign, &key()).is_err(), "a code out of thin air");
 

@@ -53,8 +53,8 @@ impl World {
         let raw = Connection::open(&path).expect("opened");
         raw.execute_batch(
             "ALTER TABLE credential RENAME TO strict;
-             CREATE TABLE credential (name, version, key, contents, hmac, digest, comment);
-             INSERT INTO credential SELECT name, version, key, contents, hmac, digest, comment FROM strict;
+             CREATE TABLE credential (name, version, key, contents, hmac, digest, comment, bound DEFAULT 0);
+             INSERT INTO credential SELECT name, version, key, contents, hmac, digest, comment, bound FROM strict;
              DROP TABLE strict;
              PRAGMA synchronous = OFF;",
         )
@@ -71,7 +71,7 @@ impl World {
             row[column] = value(&mut input, &row[column]);
         }
         self.raw.execute("DELETE FROM credential WHERE name IS NOT ?", [SOUND.0]).expect("deleted");
-        let stored = self.raw.execute("INSERT INTO credential VALUES (?, ?, ?, ?, ?, ?, ?)", params_from_iter(&row));
+        let stored = self.raw.execute("INSERT INTO credential VALUES (?, ?, ?, ?, ?, ?, ?, 0)", params_from_iter(&row));
         stored.expect("stored");
         self.make_text_of_blobs(&row);
         self.read(&row);

@@ -161,7 +161,7 @@ fn hint(error: &Error) -> Option<String> {
         }
         Error::Store(StoreError::NotAStore { .. }) => Some("name another one with -t TABLE or --store URL".to_owned()),
         Error::NoNextVersion { error: NoNextVersion::SortsBefore { suggestion, .. }, .. } => {
-            Some(format!("store it once with -v {suggestion}, from which -a can count on"))
+            suggestion.as_ref().map(|next| format!("store it once with -v {next}, from which -a can count on"))
         }
         Error::Key { error: credstash::KeyError::Generate { failure, .. }, .. }
             if failure.kind() == FailureKind::KeyUnusable =>
