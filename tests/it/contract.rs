@@ -1047,8 +1047,9 @@ mod dynamodb_moto {
             let steps = vec![Creating, Waiting, Tagging, EnablingRecovery];
             assert_eq!(set_up(store, &options).await, (steps, Ok(SetupOutcome::Created)));
             store.put(&row("a", "1")).await.expect("it can be used at once");
-            // What is there stays as it is.
-            assert_eq!(set_up(store, &options).await, (vec![], Ok(SetupOutcome::Existed)));
+            // What is there stays, and what was asked for is seen to again.
+            assert_eq!(set_up(store, &options).await, (vec![EnablingRecovery], Ok(SetupOutcome::Existed)));
+            assert_eq!(set_up(store, &Setup::default()).await, (vec![], Ok(SetupOutcome::Existed)));
             assert_eq!(sorted_entries(store).await, [entry("a", "1", None)]);
         });
     }

@@ -171,12 +171,12 @@ fn columns_of_every_type_and_none_that_is_right() {
     database
         .execute_batch(
             "ALTER TABLE credential RENAME TO strict;
-             CREATE TABLE credential (name, version, key, contents, hmac, digest, comment);
-             INSERT INTO credential SELECT name, version, key, contents, hmac, digest, comment FROM strict;
+             CREATE TABLE credential (name, version, key, contents, hmac, digest, comment, bound);
+             INSERT INTO credential SELECT name, version, key, contents, hmac, digest, comment, bound FROM strict;
              DROP TABLE strict",
         )
         .expect("changed");
-    let columns = ["key", "contents", "hmac", "digest", "comment"];
+    let columns = ["key", "contents", "hmac", "digest", "comment", "bound"];
     let cells = [
         Cell::Null,
         Cell::Integer(5),
@@ -202,6 +202,9 @@ fn columns_of_every_type_and_none_that_is_right() {
                     ran.ok("v\n");
                     continue;
                 }
+                // A column of integers, in which any but 0 says yes.
+                ("bound", Cell::Integer(_)) => ran.fails(1, "LOCAL KEY ERROR").mentions("in another place"),
+                ("bound", _) => ran.fails(1, &format!("{name}: attribute 'bound': is neither 0 nor 1")),
                 ("digest", Cell::Text(_)) => ran.fails(1, "attribute 'digest': unknown digest"),
                 ("key", Cell::Blob(_)) => ran.fails(1, "LOCAL KEY ERROR"),
                 ("contents" | "hmac", Cell::Blob(_)) => ran.fails(1, "INTEGRITY ERROR").mentions(&name),
@@ -229,7 +232,7 @@ fn columns_of_every_type_and_none_that_is_right() {
     // A row that has no name is the store's affair.
     for (name, version) in [("X''", "'1'"), ("NULL", "'1'"), ("5", "'1'"), ("''", "'1'"), ("'a'", "X'ff'")] {
         let row = format!(
-            "INSERT INTO credential SELECT {name}, {version}, key, contents, hmac, digest, NULL FROM credential WHERE name = 'good'"
+            "INSERT INTO credential SELECT {name}, {version}, key, contents, hmac, digest, NULL, 0 FROM credential WHERE name = 'good'"
         );
         database.execute(&row, []).expect("stored");
         for command in [&["getall"][..], &["list"], &["keys"], &["get", "*"]] {
@@ -439,7 +442,7 @@ const THINGS: [(&str, Make); 6] = [
 
 #[test]
 fn a_configuration_that_is_no_file() {
-    let world = World::dynamodb();
+    let mut world = World::dynamodb();
     world.run(["put", "a", "v"]).ok("a has been stored\n");
     let path = world.home(".credstash");
     let named = path.to_str().expect("UTF-8").to_owned();
@@ -450,8 +453,10 @@ fn a_configuration_that_is_no_file() {
             assert_eq!(ran.code, Some(1), "{what}: {ran}");
             ran.fails(1, &named);
         }
-        // A region that is typed is no reason to read another.
+        // What is given otherwise is no reason to read it.
+        world.set("CREDSTASH_REQUIRE_BOUND", "0");
         within(&world, &["get", "a", "--kms-region", "us-east-1"]).ok("v\n");
+        world.unset("CREDSTASH_REQUIRE_BOUND");
         assert!(
             fs::symlink_metadata(&path).is_ok_and(|thing| !thing.is_file() || thing.len() == 10 << 30),
             "{what} stays"
