@@ -29,8 +29,9 @@ use futures_util::stream::{self, BoxStream, StreamExt as _};
 pub use self::item::property as item_property;
 use self::item::{Item, decode, encode, take_entry, take_version, text};
 use self::picker::Picker;
+use self::table::is_as_asked;
 use super::{Setup, SetupOutcome, SetupStep, Store, StoreError};
-use crate::aws::{LeaveThrottledToPace, Pace, Session, classify, code, into_opening};
+use crate::aws::{LeaveThrottledToPace, Pace, RefuseStrangers, Session, classify, code, into_opening};
 use crate::failure::{Failure, FailureKind};
 use crate::name::Name;
 use crate::row::{Entry, MalformedAttribute, SealedRow};
@@ -59,6 +60,7 @@ impl DynamoDb {
                 RetryPartition::custom("credstash-dynamodb").token_bucket(TokenBucket::unlimited()).build(),
             )
             .retry_classifier(LeaveThrottledToPace)
+            .interceptor(RefuseStrangers)
             .build();
         Self {
             client: Client::from_conf(config),
@@ -150,10 +152,12 @@ impl Store for DynamoDb {
             step(SetupStep::Creating);
             outcome = self.create(options).await?;
             step(SetupStep::Waiting);
-            let arn = self.wait_until_active().await?;
-            if outcome == SetupOutcome::Created {
+            let table = self.wait_until_active().await?;
+            // A table that was not there a moment ago was made by an attempt whose answer was lost, or by another process
+            // that asked for the same. Its tags can be put on it twice.
+            if outcome == SetupOutcome::Created || is_as_asked(&table, options) {
                 step(SetupStep::Tagging);
-                self.tag(&arn, options).await?;
+                self.tag(&table, options).await?;
             }
         }
         // Of a table that is there as well: an earlier setup may not have come so far. Its tags are left alone, as the

@@ -5,7 +5,7 @@ use std::time::Duration;
 use aws_sdk_dynamodb::error::BuildError;
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, KeySchemaElement, KeyType, PointInTimeRecoverySpecification,
-    ProvisionedThroughput, ScalarAttributeType, TableStatus, Tag,
+    ProvisionedThroughput, ScalarAttributeType, TableDescription, TableStatus, Tag,
 };
 
 use super::DynamoDb;
@@ -33,7 +33,7 @@ impl DynamoDb {
         }
     }
 
-    /// Asks for the table to be made, unless another process has just done so.
+    /// Asks for the table to be made, unless that has just been done.
     pub(super) async fn create(&self, options: &Setup) -> Result<SetupOutcome, StoreError> {
         let mut request = self.client.create_table().table_name(&self.table);
         for (attribute, key_type) in [("name", KeyType::Hash), ("version", KeyType::Range)] {
@@ -61,16 +61,14 @@ impl DynamoDb {
         }
     }
 
-    /// Waits until the table can be used, and gives its ARN.
-    pub(super) async fn wait_until_active(&self) -> Result<String, StoreError> {
+    /// Waits until the table can be used.
+    pub(super) async fn wait_until_active(&self) -> Result<TableDescription, StoreError> {
         let (interval, attempts) = POLL;
         for _ in 0..attempts {
             let request = self.client.describe_table().table_name(&self.table);
             match self.pace.run("DescribeTable", || request.clone().send()).await {
                 Ok(answer) => match answer.table {
-                    Some(table) if table.table_status == Some(TableStatus::Active) => {
-                        return Ok(table.table_arn.unwrap_or_default());
-                    }
+                    Some(table) if table.table_status == Some(TableStatus::Active) => return Ok(table),
                     _ => {}
                 },
                 // A table that is just being made may not be known everywhere yet.
@@ -87,7 +85,7 @@ impl DynamoDb {
         Err(StoreError::Failed(Failure::new(FailureKind::Other, message)))
     }
 
-    pub(super) async fn tag(&self, arn: &str, options: &Setup) -> Result<(), StoreError> {
+    pub(super) async fn tag(&self, table: &TableDescription, options: &Setup) -> Result<(), StoreError> {
         let mut tags = options.tags.clone();
         tags.entry("Name".to_owned()).or_insert_with(|| "credstash".to_owned());
         let tags = tags
@@ -95,7 +93,7 @@ impl DynamoDb {
             .map(|(key, value)| Tag::builder().key(key).value(value).build())
             .collect::<Result<Vec<_>, _>>()
             .map_err(unbuilt)?;
-        let request = self.client.tag_resource().resource_arn(arn).set_tags(Some(tags));
+        let request = self.client.tag_resource().set_resource_arn(table.table_arn.clone()).set_tags(Some(tags));
         let tagged = self.pace.run("TagResource", || request.clone().send()).await;
         tagged.map(drop).map_err(|error| self.failed("TagResource", &error))
     }
@@ -110,6 +108,17 @@ impl DynamoDb {
         let enabled = self.pace.run("UpdateContinuousBackups", || request.clone().send()).await;
         enabled.map(drop).map_err(|error| self.failed("UpdateContinuousBackups", &error))
     }
+}
+
+/// Whether the table is paid for and protected as [`DynamoDb::create`] would have asked.
+pub(super) fn is_as_asked(table: &TableDescription, options: &Setup) -> bool {
+    let mode = table.billing_mode_summary().and_then(|summary| summary.billing_mode());
+    let billing = match mode {
+        Some(BillingMode::PayPerRequest) => Billing::OnDemand,
+        _ => Billing::Provisioned,
+    };
+    let protected = table.deletion_protection_enabled.unwrap_or_default();
+    billing == options.billing.unwrap_or(Billing::OnDemand) && protected == options.deletion_protection
 }
 
 /// The SDK's builders refuse what lacks a member; here each has all of them.
