@@ -1,6 +1,7 @@
 //! One session with AWS, from which the DynamoDB store and the KMS key service make their clients: region,
 //! credentials, certificates, proxy and time limits are decided here, once.
 
+mod answer;
 mod dial;
 mod failure;
 mod http;
@@ -22,6 +23,7 @@ use aws_types::os_shim_internal::{Env, Fs};
 
 use crate::failure::{Failure, FailureKind};
 
+pub(crate) use answer::RefuseStrangers;
 pub(crate) use failure::{classify, code};
 pub(crate) use http::into_opening;
 pub(crate) use pace::{LeaveThrottledToPace, Pace};

@@ -30,6 +30,9 @@ where
         None if status.is_server_error() => FailureKind::Unavailable,
         None => FailureKind::Other,
     };
+    if status.is_success() {
+        return Failure::new(kind, format!("The answer when calling the {operation} operation cannot be read"));
+    }
     let code = answer.err().code().unwrap_or("Unknown");
     // An answer that is none of AWS's, of a proxy for example, has no message.
     let message = answer.err().message().map_or_else(|| format!("HTTP status {status}"), str::to_owned);

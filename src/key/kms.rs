@@ -10,7 +10,7 @@ use aws_sdk_kms::config::retry::{RetryConfig, RetryPartition, TokenBucket};
 use aws_sdk_kms::primitives::Blob;
 
 use super::{KeyError, KeyService};
-use crate::aws::{LeaveThrottledToPace, Pace, Session, classify, code, into_opening};
+use crate::aws::{LeaveThrottledToPace, Pace, RefuseStrangers, Session, classify, code, into_opening};
 use crate::context::Context;
 use crate::failure::{Failure, FailureKind};
 use crate::secret::{DataKey, WrappedKey};
@@ -37,6 +37,7 @@ impl Kms {
             // Calls that fail are not a reason to give up on others: Pace sees to the service's health.
             .retry_partition(RetryPartition::custom("credstash-kms").token_bucket(TokenBucket::unlimited()).build())
             .retry_classifier(LeaveThrottledToPace)
+            .interceptor(RefuseStrangers)
             .build();
         Self {
             client: Client::from_conf(config),

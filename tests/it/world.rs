@@ -117,6 +117,11 @@ impl World {
         &self.table
     }
 
+    /// Where the DynamoDB of this world is.
+    pub(crate) fn dynamodb_url(&self) -> &str {
+        &self.dynamodb
+    }
+
     /// The path of `name` in the home folder.
     pub(crate) fn home(&self, name: &str) -> PathBuf {
         self.folder.path().join("home").join(name)
@@ -535,7 +540,7 @@ fn aws_call(endpoint: &str, region: &str, service: &str, target: &str, body: &Va
 }
 
 /// Sends a request that asks for the connection to be closed; gives the whole answer.
-fn exchange(address: &str, request: &[u8]) -> String {
+pub(crate) fn exchange(address: &str, request: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).expect("the server answers");
     stream.write_all(request).expect("sent");
     let mut answer = String::new();
@@ -641,8 +646,8 @@ impl Recorder {
 
 fn http_answer(status: u16, body: &str) -> String {
     format!(
-        "HTTP/1.1 {status} Answered\r\nContent-Type: application/x-amz-json-1.0\r\nContent-Length: {}\r\n\
-         Connection: close\r\n\r\n{body}",
+        "HTTP/1.1 {status} Answered\r\nContent-Type: application/x-amz-json-1.0\r\nx-amzn-RequestId: 1\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
         body.len()
     )
 }
