@@ -7,6 +7,7 @@ mod contract;
 mod crash;
 mod crowds;
 mod failures;
+mod faults;
 mod formats;
 mod fuzzed;
 mod golden;
