@@ -18,6 +18,7 @@ mod interop;
 mod local;
 mod loopback;
 mod originals;
+mod permissions;
 mod races;
 mod roundtrips;
 mod servers;

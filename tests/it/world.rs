@@ -565,6 +565,7 @@ pub(crate) struct Call {
 pub(crate) struct Recorder {
     pub(crate) url: String,
     calls: Arc<Mutex<Vec<Call>>>,
+    uncalled: Arc<AtomicUsize>,
 }
 
 impl Recorder {
@@ -628,19 +629,25 @@ impl Recorder {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let calls = Arc::new(Mutex::new(Vec::new()));
-        let (answer, seen) = (Arc::new(answer), Arc::clone(&calls));
+        let uncalled = Arc::new(AtomicUsize::new(0));
+        let (answer, seen, others) = (Arc::new(answer), Arc::clone(&calls), Arc::clone(&uncalled));
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                let (answer, seen) = (Arc::clone(&answer), Arc::clone(&seen));
-                std::thread::spawn(move || serve(stream, &*answer, &seen));
+                let (answer, seen, others) = (Arc::clone(&answer), Arc::clone(&seen), Arc::clone(&others));
+                std::thread::spawn(move || serve(stream, &*answer, &seen, &others));
             }
         });
-        Self { url, calls }
+        Self { url, calls, uncalled }
     }
 
     /// The calls that were seen so far.
     pub(crate) fn calls(&self) -> Vec<Call> {
         self.calls.lock().expect("no panic while it is locked").clone()
+    }
+
+    /// How many requests were seen that are no signed calls.
+    pub(crate) fn uncalled(&self) -> usize {
+        self.uncalled.load(Ordering::SeqCst)
     }
 }
 
@@ -657,6 +664,7 @@ fn serve(
     stream: TcpStream,
     answer: &dyn Fn(Option<&Call>, &[u8]) -> String,
     seen: &Mutex<Vec<Call>>,
+    others: &AtomicUsize,
 ) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream);
     let mut head = Vec::new();
@@ -671,7 +679,10 @@ fn serve(
     let mut body = vec![0; length];
     reader.read_exact(&mut body)?;
     let call = read_call(&headers, String::from_utf8_lossy(&body).into_owned());
-    seen.lock().expect("no panic while it is locked").extend(call.clone());
+    match call.clone() {
+        Some(call) => seen.lock().expect("no panic while it is locked").push(call),
+        None => drop(others.fetch_add(1, Ordering::SeqCst)),
+    }
 
     let kept = headers.iter().filter(|(name, _)| *name != "connection");
     let kept: String = kept.map(|(name, value)| format!("{name}: {value}\r\n")).collect();
