@@ -154,8 +154,11 @@ impl Store for DynamoDb {
             step(SetupStep::Waiting);
             let table = self.wait_until_active().await?;
             // A table that was not there a moment ago was made by an attempt whose answer was lost, or by another process
-            // that asked for the same. Its tags can be put on it twice.
-            if outcome == SetupOutcome::Created || is_as_asked(&table, options) {
+            // that asked for the same. What follows can be done twice.
+            if is_as_asked(&table, options) {
+                outcome = SetupOutcome::Created;
+            }
+            if outcome == SetupOutcome::Created {
                 step(SetupStep::Tagging);
                 self.tag(&table, options).await?;
             }
