@@ -6,8 +6,12 @@
 //! servers themselves, behind the back of what spoils the calls.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{Read as _, Write as _};
+use std::fs::{self, Permissions};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -689,4 +693,289 @@ fn peek(stream: &TcpStream) -> std::io::Result<Option<Vec<u8>>> {
         // The rest is on its way.
         thread::sleep(Duration::from_millis(1));
     }
+}
+
+// --- The embedded store -----------------------------------------------------------------------------------------------
+
+/// A machine with a local store of eight credentials, bound to their names, of a page each.
+fn local() -> (World, PathBuf) {
+    let world = World::local();
+    for name in LOCAL {
+        let value = local_value(name);
+        world.run_with(value.as_bytes(), ["put", "--bind", name, "-"]).ok(format!("{name} has been stored\n"));
+    }
+    // All of it in one file.
+    let path = world.home(".local/share/credstash/credentials.db");
+    let whole = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('PRAGMA wal_checkpoint(TRUNCATE)'); c.close()";
+    world.script(whole, &[path.to_str().expect("UTF-8")], b"");
+    (world, path)
+}
+
+const LOCAL: [&str; 8] = ["p.1", "p.2", "p.3", "p.4", "p.5", "p.6", "p.7", "p.8"];
+
+fn local_value(name: &str) -> String {
+    format!("{SECRET} {name} ").repeat(120)
+}
+
+/// All credentials are there and right.
+#[track_caller]
+fn is_whole(world: &World) {
+    let values: serde_json::Map<_, _> =
+        LOCAL.iter().map(|name| ((*name).to_owned(), json!(local_value(name)))).collect();
+    assert_eq!(world.run(["getall"]).json(), Value::Object(values));
+}
+
+/// Another process that holds a lock on an SQLite file, until it is dropped.
+struct Lock {
+    _stdin: ChildStdin,
+    _python: Child,
+}
+
+impl Lock {
+    fn hold(path: &Path, statements: &str) -> Self {
+        const SCRIPT: &str = "
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+for statement in sys.argv[2].split(';'):
+    connection.execute(statement).fetchall()
+print('locked', flush=True)
+sys.stdin.read()";
+        let mut python = Command::new(&servers().python);
+        python.args(["-c", SCRIPT]).arg(path).arg(statements).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut python = python.spawn().expect("Python runs");
+        let mut line = String::new();
+        BufReader::new(python.stdout.take().expect("stdout is piped")).read_line(&mut line).expect("text");
+        assert_eq!(line, "locked\n");
+        Self { _stdin: python.stdin.take().expect("stdin is piped"), _python: python }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _ = self._python.kill();
+        let _ = self._python.wait();
+    }
+}
+
+/// A writer that does not end keeps no reader from reading, and other writers no longer than `--timeout`.
+#[test]
+fn a_local_store_that_is_locked() {
+    let (world, path) = local();
+    let lock = Lock::hold(&path, "BEGIN IMMEDIATE");
+    is_whole(&world);
+    for command in [
+        &["put", "-a", "p.1", SECRET][..],
+        &["put", "new", SECRET],
+        &["putall", r#"{"new": "s3cr3t-c4n4ry"}"#],
+        &["delete", "p.1"],
+    ] {
+        let start = Instant::now();
+        let ran = world.run([&["--timeout", "0.5"], command].concat());
+        assert!(start.elapsed() < SLACK, "{:?}\n{ran}", start.elapsed());
+        assert_eq!(ran.code, Some(1), "{ran}");
+        ran.mentions("gave up after 0.5 s");
+        assert!(!ran.text().contains("stored"), "{ran}");
+    }
+    drop(lock);
+    is_whole(&world);
+}
+
+/// What cannot be written can be read, and whoever puts is told its path.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_local_store_that_is_read_only() {
+    let (world, path) = local();
+    let folder = path.parent().expect("a folder");
+    let before = fs::read(&path).expect("read");
+    let mode = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).expect("changed");
+    // Who runs the tests as root, as in a container, may write everything: then without that privilege.
+    let is_root = fs::metadata(&path).expect("there").uid() == 0;
+    let run = |args: &[&str]| {
+        let mut command = world.command(args);
+        if is_root {
+            let program = command.get_program().to_owned();
+            command = world.other("setpriv");
+            command.arg("--bounding-set=-dac_override,-dac_read_search").arg(program).args(args);
+        }
+        Ran::of(command, b"")
+    };
+    for (file_mode, folder_mode) in [(0o400, 0o700), (0o600, 0o500), (0o400, 0o500)] {
+        mode(&path, file_mode);
+        mode(folder, folder_mode);
+        let (got, put) = (run(&["get", "-n", "p.3"]), run(&["put", "-a", "p.3", "new"]));
+        mode(folder, 0o700);
+        mode(&path, 0o600);
+        got.ok(local_value("p.3"));
+        put.fails(1, path.to_str().expect("UTF-8"));
+        assert!(fs::read(&path).expect("read") == before, "it has changed");
+    }
+    is_whole(&world);
+}
+
+/// At whatever size a disk is full: what is said to be stored is there, what was there stays, and the next put, with
+/// room, works. A process that is killed for it (`trap -`) leaves no less than one that is told.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_local_store_on_a_full_disk() {
+    let program = env!("CARGO_BIN_EXE_credstash");
+    let full = |world: &World, blocks: u32, trap: &str, args: &str| {
+        let mut sh = world.other("sh");
+        sh.arg("-c").arg(format!("{trap} XFSZ; ulimit -f {blocks}; exec '{program}' {args}"));
+        Ran::of(sh, b"")
+    };
+    let (world, _) = local();
+    let big = world.file("big", "x".repeat(40_000));
+    let mut refused = 0;
+    for (number, blocks) in [0, 1, 8, 16, 40, 64, 80, 100, 1000].into_iter().enumerate() {
+        for trap in ["trap ''", "trap -"] {
+            let name = format!("big.{number}.{}", trap.len());
+            let ran = full(&world, blocks, trap, &format!("put {name} @{big}"));
+            is_whole_with(&world, &name, &ran, "x".repeat(40_000).as_bytes());
+            refused += u32::from(ran.code != Some(0));
+        }
+        // And where there is no store yet.
+        for trap in ["trap ''", "trap -"] {
+            let fresh = World::local();
+            let ran = full(&fresh, blocks, trap, "put a value");
+            match ran.code {
+                Some(0) => drop(fresh.run(["get", "a"]).ok("value\n")),
+                Some(1) => drop(ran.fails(1, ".local/share/credstash")),
+                _ => assert!(ran.stdout.is_empty(), "{ran}"),
+            }
+            fresh.run(["put", "-a", "a", "with room"]).ok("a has been stored\n");
+            fresh.run(["get", "a"]).ok("with room\n");
+        }
+    }
+    assert!((1..18).contains(&refused), "{refused} of 18 are refused");
+}
+
+/// A server that accepts no connection: its queue is full, and what asks for one more hears nothing.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_server_that_accepts_nobody() {
+    const SCRIPT: &str = "
+import socket, sys
+server = socket.socket()
+server.bind(('127.0.0.1', 0))
+server.listen(0)
+waiting = []
+for _ in range(4):
+    client = socket.socket()
+    client.setblocking(False)
+    client.connect_ex(server.getsockname())
+    waiting.append(client)
+print(server.getsockname()[1], flush=True)
+sys.stdin.read()";
+    let mut python = Command::new(&servers().python);
+    python.args(["-c", SCRIPT]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut python = python.spawn().expect("Python runs");
+    let mut port = String::new();
+    BufReader::new(python.stdout.take().expect("stdout is piped")).read_line(&mut port).expect("a port");
+    let url = format!("http://127.0.0.1:{}", port.trim());
+
+    let mut world = World::dynamodb();
+    world.set("AWS_MAX_ATTEMPTS", "1");
+    for (args, _) in COMMANDS {
+        let mut command = world.command(["--timeout-connect", "0.2", "--timeout-read", "60"]);
+        command.args(args).env("AWS_ENDPOINT_URL_DYNAMODB", &url).env("AWS_ENDPOINT_URL_KMS", &url);
+        let start = Instant::now();
+        let ran = Ran::of(command, b"");
+        assert!(start.elapsed() < SLACK, "{:?}\n{ran}", start.elapsed());
+        assert!(ran.code == Some(1) && ran.stdout.is_empty(), "{ran}");
+        ran.mentions("no connection within 0.2 s").mentions("check the network");
+    }
+    drop(python.stdin.take());
+    python.wait().expect("Python ends");
+}
+
+/// What was there is whole; `name` is there with this value if the command that put it said so, or not at all.
+#[track_caller]
+fn is_whole_with(world: &World, name: &str, ran: &Ran, value: &[u8]) {
+    let got = world.run(["get", "-n", name]);
+    match ran.code {
+        Some(0) => drop(got.ok(value)),
+        Some(1) => {
+            ran.fails(1, "credentials.db");
+            got.fails(1, "couldn't be found");
+        }
+        _ => assert!(ran.stdout.is_empty() && (got.code == Some(1) || got.stdout == value), "{ran}\n{got}"),
+    }
+    world.run(["delete", name]);
+    is_whole(world);
+}
+
+/// Whatever byte of the file is another, and wherever it ends: a value that is printed is the right one.
+#[test]
+fn a_local_store_that_is_damaged() {
+    let (world, path) = local();
+    let sound = fs::read(&path).expect("read");
+    let expected: BTreeMap<String, String> = LOCAL.map(|name| (name.to_owned(), local_value(name))).into();
+    let mut counts = BTreeMap::<&str, u32>::new();
+    let mut check = |damage: &str, bytes: &[u8]| {
+        fs::write(&path, bytes).expect("written");
+        for beside in ["credentials.db-wal", "credentials.db-shm"] {
+            let _ = fs::remove_file(path.with_file_name(beside));
+        }
+        let all = world.run(["getall", "--require-bound"]);
+        let ended = match all.code {
+            Some(0) => {
+                let values: BTreeMap<String, String> = serde_json::from_slice(&all.stdout).expect("JSON");
+                for (name, value) in &values {
+                    assert_eq!(Some(value), expected.get(name), "{damage}: {name}");
+                }
+                // An empty file is what a first put makes, before it makes a store of it.
+                assert!(values == expected || bytes.is_empty(), "{damage}: there is only {:?}", values.keys());
+                "whole"
+            }
+            _ => {
+                assert!(all.code == Some(1) && all.stdout.is_empty() && !all.stderr.is_empty(), "{damage}\n{all}");
+                "refused"
+            }
+        };
+        let one = world.run(["get", "-n", "p.5", "--require-bound"]);
+        match one.code {
+            Some(0) => assert_eq!(one.text(), expected["p.5"], "{damage}"),
+            _ => assert!(one.code == Some(1) && one.stdout.is_empty() && !one.stderr.is_empty(), "{damage}\n{one}"),
+        }
+        *counts.entry(ended).or_default() += 1;
+    };
+    // Each byte of the head of the file, and of what each page says about itself; then some of each page.
+    let page = 4096;
+    let flipped = (0..sound.len()).filter(|at| *at < 120 || at % page < 12 || at % 197 == 0);
+    for at in flipped {
+        let mut bytes = sound.clone();
+        bytes[at] ^= 0x41;
+        check(&format!("byte {at}"), &bytes);
+    }
+    for len in (0..sound.len()).step_by(page / 2) {
+        check(&format!("{len} bytes"), &sound[..len]);
+    }
+    damaged(&counts, sound.len());
+    fs::write(&path, &sound).expect("written");
+    is_whole(&world);
+}
+
+#[expect(clippy::print_stdout)]
+fn damaged(counts: &BTreeMap<&str, u32>, len: usize) {
+    println!("a file of {len} bytes, damaged {} times: {counts:?}", counts.values().sum::<u32>());
+}
+
+/// A key file that is not a key, of whatever length: named, and nothing is stored.
+#[test]
+fn a_local_key_that_is_damaged() {
+    let (world, path) = local();
+    let key = path.with_file_name("key");
+    let sound = fs::read(&key).expect("read");
+    for len in [0, 1, 31, 33] {
+        fs::write(&key, [&sound[..], &sound[..]].concat().split_at(len).0).expect("written");
+        for command in [&["get", "p.1"][..], &["getall"], &["put", "-a", "p.1", "new"], &["put", "new", "new"]] {
+            world.run(command).fails(1, key.to_str().expect("UTF-8")).mentions("32 bytes");
+        }
+    }
+    let mut other = sound.clone();
+    other[7] ^= 1;
+    fs::write(&key, other).expect("written");
+    world.run(["get", "p.1"]).fails(1, "sealed under the local key");
+    fs::write(&key, sound).expect("written");
+    is_whole(&world);
 }
