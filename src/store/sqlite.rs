@@ -17,7 +17,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
@@ -63,6 +63,9 @@ const ROW: &str = "name, version, comment, key, contents, hmac, digest, bound";
 /// How long to wait for another process to finish its write.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long another process may take to make the table in a file that it has made.
+const MAKING: Duration = Duration::from_secs(1);
+
 /// A credential store in an SQLite file.
 #[derive(Clone, Debug)]
 pub struct Sqlite {
@@ -86,7 +89,7 @@ impl Sqlite {
     /// [`StoreError::NotSetUp`] when there is no such file, [`StoreError::NotAStore`] when it is something else.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         match std::fs::metadata(path) {
-            Ok(_) => Self::connect(path, false),
+            Ok(_) => Self::connect(path, Makes::Nothing),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(StoreError::NotSetUp {
                 place: path.display().to_string(),
                 message: format!("there is no credential store at {}", path.display()),
@@ -103,22 +106,31 @@ impl Sqlite {
         make_folder_of(path).map_err(|error| failed(path, error))?;
         // SQLite would make the file with the process's umask, and gives its mode to the files beside it.
         match new_private_file().open(path) {
-            Ok(_) => Self::connect(path, true),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Self::connect(path, false),
+            Ok(_) => Self::connect(path, Makes::File),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Self::connect(path, Makes::Table),
             Err(error) => Err(failed(path, error)),
         }
     }
 
-    fn connect(path: &Path, made: bool) -> Result<Self, StoreError> {
+    fn connect(path: &Path, makes: Makes) -> Result<Self, StoreError> {
         let place = path.display().to_string();
-        let connection = prepare(path).map_err(|error| match error {
+        let connection = prepare(path, makes).map_err(|error| match error {
+            Unprepared::Empty => StoreError::NotSetUp {
+                message: format!("the file {place} is empty, and no credential store"),
+                place: place.clone(),
+            },
             Unprepared::Foreign(reason) => StoreError::NotAStore { place: place.clone(), reason },
             Unprepared::Failed(error) if error.sqlite_error_code() == Some(ErrorCode::NotADatabase) => {
                 StoreError::NotAStore { place: place.clone(), reason: error.to_string() }
             }
             Unprepared::Failed(error) => failed(path, error),
         })?;
-        Ok(Self { connection: Arc::new(Mutex::new(connection)), waiting: Arc::default(), place: place.into(), made })
+        Ok(Self {
+            connection: Arc::new(Mutex::new(connection)),
+            waiting: Arc::default(),
+            place: place.into(),
+            made: makes == Makes::File,
+        })
     }
 
     /// The rows are whole at any time, so a poisoned lock is as good as any.
@@ -168,7 +180,18 @@ impl Sqlite {
     }
 }
 
+/// What is made of a store that is not there yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Makes {
+    /// The file, just now, and its table.
+    File,
+    /// The table, if another process has made the file and no more.
+    Table,
+    Nothing,
+}
+
 enum Unprepared {
+    Empty,
     Foreign(String),
     Failed(rusqlite::Error),
 }
@@ -180,7 +203,7 @@ impl From<rusqlite::Error> for Unprepared {
 }
 
 /// Connects to the file, and makes the table in a new one; of several processes that do so at once, one does.
-fn prepare(path: &Path) -> Result<Connection, Unprepared> {
+fn prepare(path: &Path, makes: Makes) -> Result<Connection, Unprepared> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     let marks = |connection: &Connection| -> rusqlite::Result<(i32, i32)> {
@@ -191,8 +214,18 @@ fn prepare(path: &Path) -> Result<Connection, Unprepared> {
     let is_empty = |connection: &Connection| {
         connection.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get::<_, bool>(0))
     };
+    let is_bare =
+        |connection: &Connection| Ok::<_, rusqlite::Error>(marks(connection)? == (0, 0) && is_empty(connection)?);
+    // Another process may be making the store; else the file was cut, and must not pass for a store without rows.
+    let waiting = Instant::now();
+    while makes == Makes::Nothing && is_bare(&connection)? {
+        if waiting.elapsed() > MAKING {
+            return Err(Unprepared::Empty);
+        }
+        std::thread::sleep(MAKING / 100);
+    }
     // A file of another program stays as it is, down to its journal mode.
-    if marks(&connection)? == (0, 0) && is_empty(&connection)? {
+    if is_bare(&connection)? {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         let transaction = Transaction::new_unchecked(&connection, TransactionBehavior::Immediate)?;
         if is_empty(&transaction)? {

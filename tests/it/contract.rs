@@ -571,6 +571,27 @@ mod sqlite {
         });
     }
 
+    /// As when it was cut: it must not pass for a store without rows.
+    #[test]
+    fn an_empty_file_is_no_store_to_read() {
+        in_folder(async |folder| {
+            let path = folder.join("credentials.db");
+            fs::write(&path, "").expect("written");
+            let refused = Sqlite::open(&path).map(drop).expect_err("an empty file");
+            assert!(
+                matches!(&refused, StoreError::NotSetUp { message, .. } if message.contains("is empty")),
+                "{refused:?}"
+            );
+            assert_eq!(fs::read(&path).expect("read"), b"");
+            // Unless somebody makes it a store.
+            std::thread::scope(|scope| {
+                let reader = scope.spawn(|| Sqlite::open(&path));
+                Sqlite::open_or_create(&path).expect("made");
+                reader.join().expect("no panic").expect("opened");
+            });
+        });
+    }
+
     #[test]
     fn a_file_of_another_program_stays_as_it_is() {
         in_folder(async |folder| {

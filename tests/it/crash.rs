@@ -204,7 +204,7 @@ fn killed_putalls(what: &'static str, world: &World, new_store: impl Fn(String) 
         let there = match read.code {
             Some(0) => read.json(),
             _ => {
-                read.fails(1, "there is no credential store at");
+                read.fails(1, "credstash setup");
                 json!({})
             }
         };

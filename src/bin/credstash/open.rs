@@ -24,8 +24,10 @@ pub(crate) async fn open(global: &Global, key: Option<&str>, access: Access) -> 
         Address::Sqlite { .. } if key.is_some() => {
             Err(Failed::Usage("argument -k/--key: names a KMS key, and this store has its own key file".to_owned()))
         }
+        // It may wait for the disk and for other processes.
         Address::Sqlite { path, key, made_by_readers } => {
-            sqlite(&path, &key, made_by_readers || access == Access::Write)
+            let opened = tokio::task::spawn_blocking(move || sqlite(&path, &key, access, made_by_readers)).await;
+            opened.unwrap_or_else(|panic| Err(Failed::Message(panic.to_string())))
         }
     }
 }
@@ -45,21 +47,25 @@ async fn dynamodb(_: &Global, _: String, _: Option<&str>) -> Result<Vault, Faile
 
 /// A store that is there has its key: a new key could open nothing of it, so one is made only for a new store.
 #[cfg(feature = "sqlite")]
-fn sqlite(path: &Path, key_file: &Path, make: bool) -> Result<Vault, Failed> {
+fn sqlite(path: &Path, key_file: &Path, access: Access, made_by_readers: bool) -> Result<Vault, Failed> {
     use credstash::{Error, LocalKey, Sqlite};
 
     let exists = path.try_exists();
-    if exists.map_err(|error| Failed::Message(format!("the store {}: {error}", path.display())))? || !make {
-        let store = Sqlite::open(path).map_err(Error::from)?;
-        return Ok(Vault::new(store, LocalKey::read(key_file)?));
-    }
-    // The key first: a store without a key would be of no use, a key without a store is of no harm.
-    let key = LocalKey::read_or_create(key_file)?;
-    let store = Sqlite::open_or_create(path).map_err(Error::from)?;
-    Ok(Vault::new(store, key))
+    let exists = exists.map_err(|error| Failed::Message(format!("the store {}: {error}", path.display())))?;
+    let writes = access == Access::Write;
+    let store = match exists {
+        true if writes => Sqlite::open_or_create(path),
+        false if writes || made_by_readers => {
+            // The key first: a store without a key would be of no use, a key without a store is of no harm.
+            let key = LocalKey::read_or_create(key_file)?;
+            return Ok(Vault::new(Sqlite::open_or_create(path).map_err(Error::from)?, key));
+        }
+        _ => Sqlite::open(path),
+    };
+    Ok(Vault::new(store.map_err(Error::from)?, LocalKey::read(key_file)?))
 }
 
 #[cfg(not(feature = "sqlite"))]
-fn sqlite(_: &Path, _: &Path, _: bool) -> Result<Vault, Failed> {
+fn sqlite(_: &Path, _: &Path, _: Access, _: bool) -> Result<Vault, Failed> {
     Err(Failed::Message("this build has no SQLite store; give -t TABLE for one in DynamoDB".to_owned()))
 }
