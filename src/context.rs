@@ -120,6 +120,20 @@ mod tests {
             .into_iter()
             .collect();
         assert_eq!(context.pairs().collect::<Vec<_>>(), [("a", "b"), ("k", "new")]);
+        assert_eq!(context.keys().collect::<Vec<_>>(), ["a", "k"]);
+        assert_eq!((context.get("k"), context.get("b")), (Some("new"), None));
         assert_eq!(format!("{context:?}"), r#"{"a", "k"}"#);
+    }
+
+    #[test]
+    fn binding_adds_two_pairs_and_changes_none() {
+        let name = Name::new("db.password").expect("a valid name");
+        let given: Context = [("env".to_owned(), "prod".to_owned())].into_iter().collect();
+        let bound = given.bound_to(&name, &Version::first());
+        let name_pair = ("credstash-name", "db.password");
+        let version_pair = ("credstash-version", "0000000000000000001");
+        assert_eq!(bound.pairs().collect::<Vec<_>>(), [name_pair, version_pair, ("env", "prod")]);
+        // Whoever says otherwise does not have the row's key, but is not overruled either.
+        assert_eq!(bound.bound_to(&name, &Version::stored("2")), bound);
     }
 }

@@ -189,8 +189,59 @@ mod tests {
         assert_eq!(decoded("aGk=ignored"), Ok(b"hi".to_vec()));
         assert_eq!(decoded("aGl="), Ok(b"hi".to_vec()));
         assert_eq!(decoded("=aGk="), Ok(b"hi".to_vec()));
+        assert_eq!(decoded("aA=="), Ok(b"h".to_vec()));
+        assert_eq!(decoded("a=A=="), Ok(b"h".to_vec()));
+        assert_eq!(decoded("aGkh===="), Ok(b"hi!".to_vec()));
         assert_eq!(decoded("aGk"), Err("Incorrect padding".into()));
         assert!(decoded("aGlob").is_err_and(|reason| reason.starts_with("Invalid base64-encoded string")));
+    }
+
+    #[test]
+    fn what_is_sealed_is_read_from_its_attributes() {
+        for (digest, bound) in [(Digest::Sha256, false), (Digest::Md5, true)] {
+            let sealed = Sealed {
+                wrapped_key: WrappedKey::new(b"hi!".to_vec()),
+                suite: Suite::CtrHmac(digest),
+                contents: b"hi".to_vec(),
+                mac: vec![0x0a, 0xff],
+                bound,
+            };
+            let attributes = Attributes {
+                key: Some("aGkh".to_owned()),
+                contents: Some("aGk=".to_owned()),
+                hmac: Some(b"0aff".to_vec()),
+                digest: Some(digest.name().to_owned()),
+                bound: bound.then(|| "name version".to_owned()),
+            };
+            assert_eq!(Attributes::from(&sealed), attributes);
+            assert_eq!(attributes.clone().decode().as_ref(), Ok(&sealed));
+            assert_eq!(Attributes { hmac: Some(b"0AFF".to_vec()), ..attributes }.decode(), Ok(sealed));
+        }
+    }
+
+    #[test]
+    fn an_attribute_that_cannot_be_read_is_named() {
+        let whole = || Attributes {
+            key: Some("aGkh".to_owned()),
+            contents: Some(String::new()),
+            hmac: Some(b"0aff".to_vec()),
+            digest: None,
+            bound: None,
+        };
+        assert_eq!(whole().decode().expect("whole").suite, Suite::CtrHmac(Digest::Sha256));
+        let text = |text: &str| Some(text.to_owned());
+        for (attributes, attribute, reason) in [
+            (Attributes { key: None, ..whole() }, "key", "is missing"),
+            (Attributes { key: text("aGk"), ..whole() }, "key", "Incorrect padding"),
+            (Attributes { contents: None, ..whole() }, "contents", "is missing"),
+            (Attributes { contents: text("aGk"), ..whole() }, "contents", "Incorrect padding"),
+            (Attributes { hmac: None, ..whole() }, "hmac", "is missing"),
+            (Attributes { hmac: Some(b"0af".to_vec()), ..whole() }, "hmac", "Odd number of digits"),
+            (Attributes { digest: text("SHA3"), ..whole() }, "digest", "unknown digest 'SHA3'"),
+            (Attributes { bound: text("name"), ..whole() }, "bound", "is not 'name version'"),
+        ] {
+            assert_eq!(attributes.decode(), Err(MalformedAttribute::new(attribute, reason)));
+        }
     }
 
     #[test]

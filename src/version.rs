@@ -359,6 +359,7 @@ mod tests {
         assert_eq!(padded("-1"), "00000000000000000-1");
         assert_eq!(padded("é"), "000000000000000000é");
         assert_eq!(padded("12345678901234567890123"), "12345678901234567890123");
+        assert_eq!(padded(&"9".repeat(1024)).len(), 1024);
         assert_eq!(Version::padded(&"9".repeat(1025)), Err(InvalidVersion { bytes: 1025 }));
     }
 
@@ -411,5 +412,26 @@ mod tests {
         assert_eq!(asked("abc"), ["0000000000000000abc", "abc"]);
         assert_eq!(asked("1__0"), ["0000000000000001__0", "1__0"]);
         assert_eq!(asked("0000000000000000005"), ["0000000000000000005"]);
+    }
+
+    #[test]
+    fn of_two_versions_the_wanted_one_is_preferred() {
+        let prefers = |select: &Select, found: &str, best: Option<&str>| {
+            select.prefers(&Version::stored(found), best.map(Version::stored).as_ref())
+        };
+        let five = Select::Exactly(Asked::new("5").expect("short enough"));
+        let padded = "0000000000000000005";
+        for (select, better, worse) in
+            [(&Select::Latest, "10", "1"), (&Select::Latest, "5", padded), (&five, padded, "5")]
+        {
+            assert!(prefers(select, better, None));
+            assert!(prefers(select, worse, None));
+            assert!(prefers(select, better, Some(worse)));
+            assert!(!prefers(select, worse, Some(better)));
+            assert!(!prefers(select, better, Some(better)));
+        }
+        for best in [None, Some(padded), Some("5")] {
+            assert!(!prefers(&five, "6", best), "{best:?}");
+        }
     }
 }

@@ -119,16 +119,33 @@ mod tests {
         }
     }
 
+    /// What another implementation makes of the head of this file: `openssl enc -aes-256-ctr` with the first block as
+    /// the initialization vector, then `openssl dgst -sha256` with the second half of the key.
+    const SEALED: &str = "917d05cb29cbfa91869af45f2fa7441d7ad4d4b09543edd828cac55a7b47";
+    const MAC: &str = "505556f447342c246e8f67d7b7556cb5a27ccef289e65ada6af8f507eda0b275";
+
+    const SECRET: &str = "a secret longer than one block";
+
+    #[test]
+    fn the_format_is_as_documented() {
+        let key = DataKey::new((0..64).collect());
+        let (contents, mac) = seal(Digest::Sha256, &key, &Secret::from(SECRET)).expect("sealed");
+        assert_eq!((hex::encode(contents).as_str(), hex::encode(mac).as_str()), (SEALED, MAC));
+    }
+
     #[test]
     fn shorter_keys_select_shorter_ciphers_when_opening() {
-        for bytes in [32, 48, 64] {
+        // As above, with -aes-128-ctr, -aes-192-ctr and -aes-256-ctr.
+        for (bytes, contents) in [
+            (32, "126660f0f6b2d16a6917d28d02915f2a3dbee63db9f4c8e9c3eb160703ea"),
+            (48, "286e4b3f284dcac3338683c66f071537af6b73e597224a49a3202e4994a1"),
+            (64, SEALED),
+        ] {
             let key: Vec<u8> = (0..bytes).collect();
-            let (encryption, authentication) = key.split_at(key.len() / 2);
-            let mut contents = b"a secret longer than one block".to_vec();
-            apply_keystream(encryption, &mut contents).expect("a key of a cipher");
-            let mac = Digest::Sha256.hmac(authentication, &contents);
-            let opened = open(Digest::Sha256, &DataKey::new(key.clone()), &contents, &mac).expect("opened");
-            assert_eq!(opened.expose(), b"a secret longer than one block");
+            let contents = hex::decode(contents).expect("hexadecimal");
+            let mac = Digest::Sha256.hmac(&key[key.len() / 2..], &contents);
+            let opened = open(Digest::Sha256, &DataKey::new(key), &contents, &mac).expect("opened");
+            assert_eq!(opened.expose(), SECRET.as_bytes());
         }
         let mac = Digest::Sha256.hmac(&[0; 5], b"");
         let refused = open(Digest::Sha256, &DataKey::new(vec![0; 10]), b"", &mac).map(|_| ());

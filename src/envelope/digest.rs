@@ -158,7 +158,9 @@ mod tests {
     fn names_are_exact_and_round_trip() {
         for digest in Digest::WRITABLE.into_iter().chain([Digest::Ripemd160, Digest::Whirlpool]) {
             assert_eq!(Digest::from_name(digest.name()), Ok(digest));
+            assert_eq!(digest.to_string(), digest.name());
         }
+        assert_eq!(Digest::from_name("SHA1"), Ok(Digest::Sha1));
         for unknown in ["", "sha256", "SHA-256", "SHA3"] {
             assert!(Digest::from_name(unknown).is_err(), "{unknown}");
         }

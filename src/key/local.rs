@@ -224,6 +224,17 @@ mod tests {
         assert_eq!(data, b"\x01\x02\0\0\0\x02\0\0\0\x01a\0\0\0\0\0\0\0\x01k\0\0\0\x03v\xc3\xa9");
     }
 
+    /// The numbers are of another implementation of what the head of this file says, by OpenSSL.
+    #[tokio::test]
+    async fn the_wrapped_key_is_as_documented() {
+        let bytes: Vec<u8> = (0..32).collect();
+        let master = LocalKey::from_bytes(bytes.as_slice().try_into().expect("32 bytes"), "in a test".to_owned());
+        let wrapped = "01dbc571ba3d6506ae000102030405060708090a0b4005d11cc2e2c51c90e4f1d38f4efec2210b25bb57892040";
+        let wrapped = WrappedKey::new(hex::decode(wrapped).expect("hexadecimal"));
+        let opened = master.unwrap_key(&wrapped, &context(&[("env", "prod")])).await.expect("opened");
+        assert_eq!(opened.expose(), [7; 8]);
+    }
+
     #[tokio::test]
     async fn a_key_opens_only_with_its_context_and_its_master_key() {
         let master = LocalKey::random().expect("random bytes");
@@ -233,6 +244,7 @@ mod tests {
 
         let opened = master.unwrap_key(&wrapped, &bound).await.expect("opened");
         assert_eq!(opened.expose(), key.expose());
+        assert_eq!(format!("{master:?}"), r#"LocalKey { origin: "in memory", .. }"#);
 
         for wrong in [context(&[]), context(&[("env", "dev")]), context(&[("env", "prod"), ("x", "y")])] {
             let refused = master.unwrap_key(&wrapped, &wrong).await.map(|_| ());
@@ -241,6 +253,16 @@ mod tests {
         let other = LocalKey::random().expect("random bytes");
         let refused = other.unwrap_key(&wrapped, &bound).await.expect_err("another key");
         assert!(refused.to_string().contains("sealed under the local key"), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn no_key_and_no_nonce_is_used_twice() {
+        let master = LocalKey::random().expect("random bytes");
+        let (one, wrapped) = master.generate(64, &Context::new()).await.expect("generated");
+        let (other, wrapped_other) = master.generate(64, &Context::new()).await.expect("generated");
+        assert_ne!(one.expose(), other.expose());
+        let nonce = HEADER_LEN..HEADER_LEN + NONCE_LEN;
+        assert_ne!(wrapped.as_bytes()[nonce.clone()], wrapped_other.as_bytes()[nonce]);
     }
 
     #[tokio::test]
@@ -273,9 +295,22 @@ mod tests {
         let refused = LocalKey::read(&path).expect_err("others may read it").to_string();
         assert!(refused.contains("chmod 600"), "{refused}");
 
-        fs::write(&path, b"short").expect("written");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("changed");
-        assert!(LocalKey::read(&path).is_err());
+        for len in [0, KEY_LEN - 1, KEY_LEN + 1] {
+            fs::write(&path, vec![7; len]).expect("written");
+            let refused = LocalKey::read(&path).expect_err("not a key").to_string();
+            assert!(refused.contains("does not hold a key"), "{len} bytes: {refused}");
+        }
         assert!(LocalKey::read(&folder.path().join("none")).is_err());
+    }
+
+    #[test]
+    fn whoever_is_second_to_make_a_key_file_leaves_the_first_one_as_it_is() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("key");
+        create(&path, &[1; KEY_LEN]).expect("made");
+        create(&path, &[2; KEY_LEN]).expect("it is there");
+        assert_eq!(fs::read(&path).expect("there"), [1; KEY_LEN]);
+        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1, "no draft is left behind");
     }
 }
