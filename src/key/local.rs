@@ -191,10 +191,11 @@ fn create(path: &Path, key: &[u8]) -> io::Result<()> {
     make_folder_of(path)?;
     let draft = draft_path(path)?;
     let written = write_new(&draft, key).and_then(|()| fs::hard_link(&draft, path));
-    fs::remove_file(&draft)?;
+    let removed = fs::remove_file(&draft);
     match written {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        written => written,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => removed,
+        // Where nothing could be written there is nothing to remove either; the first of the two errors says why.
+        written => written.and(removed),
     }
 }
 
@@ -302,6 +303,14 @@ mod tests {
             assert!(refused.contains("does not hold a key"), "{len} bytes: {refused}");
         }
         assert!(LocalKey::read(&folder.path().join("none")).is_err());
+    }
+
+    /// Nobody makes a file there, not even root.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_key_file_that_cannot_be_made_says_why() {
+        let error = create(Path::new("/sys/key"), &[1; KEY_LEN]).expect_err("no folder for files");
+        assert_ne!(error.kind(), io::ErrorKind::NotFound, "{error}");
     }
 
     #[test]
