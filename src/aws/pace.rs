@@ -350,17 +350,24 @@ mod tests {
         service.began.elapsed()
     }
 
-    /// With a bucket of a tenth of a second, which forgives little.
+    /// With a bucket of a tenth of a second, which forgives little. The turns are random, so the median of some runs is
+    /// what counts.
     #[tokio::test(start_paused = true)]
     async fn one_host_under_a_quota() {
         for (calls, quota) in [(300, 200.0), (1000, 200.0), (300, 20.0), (20_000, 5500.0)] {
-            let service = Service::new(quota, quota / 10.0);
-            let took = host(Arc::clone(&service), calls).await.as_secs_f64();
             let ideal = (calls as f64 - quota / 10.0) / quota;
-            let seen = service.seen.lock().expect("not locked");
-            let refused: u32 = seen.seconds.iter().map(|(_, refused)| refused).sum();
-            assert!(took < 1.15 * ideal, "{calls} calls at {quota}/s: {took} s of {ideal} s");
-            assert!(f64::from(refused) < 0.3 * calls as f64, "{calls} calls at {quota}/s: {refused} refused");
+            let mut runs = Vec::new();
+            for _ in 0..5 {
+                let service = Service::new(quota, quota / 10.0);
+                let took = host(Arc::clone(&service), calls).await.as_secs_f64();
+                let refused: u32 =
+                    service.seen.lock().expect("not locked").seconds.iter().map(|(_, refused)| refused).sum();
+                runs.push((took / ideal, f64::from(refused) / calls as f64));
+            }
+            runs.sort_by(|one, other| one.0.total_cmp(&other.0));
+            let (of_ideal, refused) = runs[2];
+            assert!(of_ideal < 1.15, "{calls} calls at {quota}/s: {runs:?}");
+            assert!(refused < 0.3, "{calls} calls at {quota}/s: {runs:?}");
         }
     }
 
