@@ -23,13 +23,17 @@ use http::header::{HOST, PROXY_AUTHORIZATION};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Response, Uri};
 use http_body_util::BodyExt as _;
-use hyper::body::{Bytes, Incoming};
+use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
 use tokio::task::JoinHandle;
 
 use super::dial::Dialer;
 use super::trust::Trust;
 use crate::failure::Failure;
+
+/// The most that is set aside for an answer before it comes, in bytes: more than a page of DynamoDB has, which is 1 MB of
+/// rows and their names in JSON.
+const LARGEST_PAGE: usize = 2 << 20;
 
 /// The client: one pool of connections.
 #[derive(Clone, Debug)]
@@ -183,15 +187,12 @@ impl Connector {
     /// Reads the body, of which each piece must come in time.
     async fn read(&self, answer: Response<Incoming>) -> Result<Response<SdkBody>, ConnectorError> {
         let (head, mut incoming) = answer.into_parts();
-        let mut pieces: Vec<Bytes> = Vec::new();
+        let announced = incoming.size_hint().exact().and_then(|length| usize::try_from(length).ok());
+        let mut body = Vec::with_capacity(announced.unwrap_or_default().min(LARGEST_PAGE));
         while let Some(frame) = self.in_time(incoming.frame()).await? {
-            pieces.extend(frame.map_err(failed)?.into_data());
+            body.extend_from_slice(&frame.map_err(failed)?.into_data().unwrap_or_default());
         }
-        let body = match pieces.len() {
-            1 => SdkBody::from(pieces.remove(0)),
-            _ => SdkBody::from(pieces.concat()),
-        };
-        Ok(Response::from_parts(head, body))
+        Ok(Response::from_parts(head, SdkBody::from(body)))
     }
 
     async fn in_time<T>(&self, answer: impl Future<Output = T>) -> Result<T, ConnectorError> {
