@@ -70,7 +70,9 @@ impl World {
             let column = input.below(COLUMNS.len());
             row[column] = value(&mut input, &row[column]);
         }
-        self.raw.execute("DELETE FROM credential WHERE name IS NOT ?", [SOUND.0]).expect("deleted");
+        // Whatever name the last case gave its row.
+        let others = "DELETE FROM credential WHERE rowid <> (SELECT min(rowid) FROM credential WHERE name IS ?)";
+        self.raw.execute(others, [SOUND.0]).expect("deleted");
         let stored = self.raw.execute("INSERT INTO credential VALUES (?, ?, ?, ?, ?, ?, ?, 0)", params_from_iter(&row));
         stored.expect("stored");
         self.make_text_of_blobs(&row);

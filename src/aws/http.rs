@@ -35,6 +35,9 @@ use crate::failure::Failure;
 /// rows and their names in JSON.
 const LARGEST_PAGE: usize = 2 << 20;
 
+/// How much of an answer a connection holds at a time, in bytes; for a long one it would be several times as much.
+const READ_BUFFER: usize = 64 << 10;
+
 /// The client: one pool of connections.
 #[derive(Clone, Debug)]
 pub(super) struct Client {
@@ -173,7 +176,8 @@ impl Connector {
     async fn open(self, uri: Uri) -> Result<Connection, ConnectorError> {
         let opening = async {
             let stream = self.pool.dialer.open(&uri).await.map_err(unopened)?;
-            let (connection, work) = http1::handshake(stream).await.map_err(failed)?;
+            let (connection, work) =
+                http1::Builder::new().max_buf_size(READ_BUFFER).handshake(stream).await.map_err(failed)?;
             // What goes wrong on the connection, its requests are told.
             tokio::spawn(work);
             Ok(connection)
