@@ -140,8 +140,7 @@ impl Connector {
     /// to know the rest.
     fn address(&self, request: &mut Request<SdkBody>) -> Result<(), ConnectorError> {
         let uri = request.uri().clone();
-        let host = uri.authority().map_or("", Authority::as_str);
-        request.headers_mut().entry(HOST).or_insert(HeaderValue::from_str(host).map_err(other)?);
+        request.headers_mut().entry(HOST).or_insert(HeaderValue::from_str(&host(&uri)).map_err(other)?);
         match self.pool.dialer.forwarded(&uri) {
             Some(authorization) => {
                 if let Some(authorization) = authorization {
@@ -223,6 +222,15 @@ fn origin(uri: &Uri) -> Result<Origin, ConnectorError> {
     origin.ok_or_else(|| ConnectorError::user(format!("the endpoint {uri} is no URL with a host").into()))
 }
 
+/// The host as it is signed: with its port, unless that is the one of the scheme.
+fn host(uri: &Uri) -> String {
+    let host = uri.host().unwrap_or_default();
+    match (uri.scheme_str(), uri.port_u16()) {
+        (_, None) | (Some("http"), Some(80)) | (Some("https"), Some(443)) => host.to_owned(),
+        (_, Some(port)) => format!("{host}:{port}"),
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 #[error("no {what} within {} s", limit.as_secs_f64())]
 struct TooLate {
@@ -252,4 +260,23 @@ fn failed(error: hyper::Error) -> ConnectorError {
 
 fn other(error: impl Into<BoxError>) -> ConnectorError {
     ConnectorError::other(error.into(), None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_has_no_port_that_goes_without_saying() {
+        for (uri, expected) in [
+            ("https://kms.us-east-1.amazonaws.com/", "kms.us-east-1.amazonaws.com"),
+            ("https://kms.local:443/", "kms.local"),
+            ("https://kms.local:80/", "kms.local:80"),
+            ("http://127.0.0.1:8000/", "127.0.0.1:8000"),
+            ("http://127.0.0.1:80/", "127.0.0.1"),
+            ("http://user@[::1]:8000/", "[::1]:8000"),
+        ] {
+            assert_eq!(host(&uri.parse().expect("a URL")), expected, "{uri}");
+        }
+    }
 }

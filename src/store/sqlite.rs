@@ -86,7 +86,8 @@ impl Sqlite {
     /// The store in the file at `path`.
     ///
     /// # Errors
-    /// [`StoreError::NotSetUp`] when there is no such file, [`StoreError::NotAStore`] when it is something else.
+    /// [`StoreError::NotSetUp`] when there is no such file, or one that is empty and stays so for a second;
+    /// [`StoreError::NotAStore`] when it is something else.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         match std::fs::metadata(path) {
             Ok(_) => Self::connect(path, Makes::Nothing),
