@@ -14,10 +14,11 @@
 //!
 //! When the last connection is closed the rows move from the log into the file, which is flushed before the log goes.
 
+mod file;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
@@ -26,6 +27,7 @@ use rusqlite::{
 };
 use tokio::sync::oneshot;
 
+use self::file::{Makes, Unprepared, prepare};
 use super::{Setup, SetupOutcome, SetupStep, Store, StoreError};
 use crate::envelope::{Digest, Sealed, Suite};
 use crate::failure::{Failure, FailureKind};
@@ -35,36 +37,7 @@ use crate::row::{Entry, MalformedAttribute, SealedRow};
 use crate::secret::WrappedKey;
 use crate::version::{Select, Version};
 
-/// Marks a file as a credential store, in its header: `cred` in ASCII.
-const APPLICATION_ID: i32 = 0x6372_6564;
-
-/// The version of the schema below.
-const SCHEMA_VERSION: i32 = 2;
-
-/// Texts compare byte for byte, as names and versions do everywhere.
-const SCHEMA: &str = "
-    CREATE TABLE credential (
-        name     TEXT NOT NULL,
-        version  TEXT NOT NULL,
-        key      BLOB NOT NULL,
-        contents BLOB NOT NULL,
-        hmac     BLOB NOT NULL,
-        digest   TEXT NOT NULL,
-        comment  TEXT,
-        bound    INTEGER NOT NULL DEFAULT 0,
-        PRIMARY KEY (name, version)
-    ) STRICT, WITHOUT ROWID";
-
-/// What brings a store of version 1 to this one.
-const FROM_1: &str = "ALTER TABLE credential ADD COLUMN bound INTEGER NOT NULL DEFAULT 0";
-
 const ROW: &str = "name, version, comment, key, contents, hmac, digest, bound";
-
-/// How long to wait for another process to finish its write.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// How long another process may take to make the table in a file that it has made.
-const MAKING: Duration = Duration::from_secs(1);
 
 /// A credential store in an SQLite file.
 #[derive(Clone, Debug)]
@@ -178,82 +151,6 @@ impl Sqlite {
     ) -> Result<T, StoreError> {
         let place = PathBuf::from(&*self.place);
         self.run(move |connection| work(connection).map_err(|error| failed(&place, error))).await
-    }
-}
-
-/// What is made of a store that is not there yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Makes {
-    /// The file, just now, and its table.
-    File,
-    /// The table, if another process has made the file and no more.
-    Table,
-    Nothing,
-}
-
-enum Unprepared {
-    Empty,
-    Foreign(String),
-    Failed(rusqlite::Error),
-}
-
-impl From<rusqlite::Error> for Unprepared {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::Failed(error)
-    }
-}
-
-/// Connects to the file, and makes the table in a new one; of several processes that do so at once, one does.
-fn prepare(path: &Path, makes: Makes) -> Result<Connection, Unprepared> {
-    let connection = Connection::open(path)?;
-    connection.busy_timeout(BUSY_TIMEOUT)?;
-    let marks = |connection: &Connection| -> rusqlite::Result<(i32, i32)> {
-        let application = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
-        let schema = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        Ok((application, schema))
-    };
-    let is_empty = |connection: &Connection| {
-        connection.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get::<_, bool>(0))
-    };
-    let is_bare =
-        |connection: &Connection| Ok::<_, rusqlite::Error>(marks(connection)? == (0, 0) && is_empty(connection)?);
-    // Another process may be making the store; else the file was cut, and must not pass for a store without rows.
-    let waiting = Instant::now();
-    while makes == Makes::Nothing && is_bare(&connection)? {
-        if waiting.elapsed() > MAKING {
-            return Err(Unprepared::Empty);
-        }
-        std::thread::sleep(MAKING / 100);
-    }
-    // A file of another program stays as it is, down to its journal mode.
-    if is_bare(&connection)? {
-        connection.pragma_update(None, "journal_mode", "WAL")?;
-        let transaction = Transaction::new_unchecked(&connection, TransactionBehavior::Immediate)?;
-        if is_empty(&transaction)? {
-            transaction.execute(SCHEMA, [])?;
-            transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-            transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
-            transaction.commit()?;
-        }
-    }
-    if marks(&connection)? == (APPLICATION_ID, 1) {
-        let transaction = Transaction::new_unchecked(&connection, TransactionBehavior::Immediate)?;
-        // Another process may have been quicker.
-        if marks(&transaction)? == (APPLICATION_ID, 1) {
-            transaction.execute(FROM_1, [])?;
-            transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
-            transaction.commit()?;
-        }
-    }
-    match marks(&connection)? {
-        (APPLICATION_ID, SCHEMA_VERSION) => {
-            connection.pragma_update(None, "synchronous", "FULL")?;
-            Ok(connection)
-        }
-        (APPLICATION_ID, version) => Err(Unprepared::Foreign(format!(
-            "its schema has version {version}, and this program knows version {SCHEMA_VERSION}"
-        ))),
-        _ => Err(Unprepared::Foreign("it is the database of another program".to_owned())),
     }
 }
 
