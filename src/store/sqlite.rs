@@ -152,6 +152,30 @@ impl Sqlite {
         let place = PathBuf::from(&*self.place);
         self.run(move |connection| work(connection).map_err(|error| failed(&place, error))).await
     }
+
+    /// As [`Sqlite::query`], for work that must miss no row: those that it sees are of one moment. A damaged page may lack
+    /// rows and be read without an error, so that the structure of the file is checked first.
+    async fn query_all<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let place = PathBuf::from(&*self.place);
+        self.run(move |connection| {
+            let failed = |error| failed(&place, error);
+            let snapshot = connection.unchecked_transaction().map_err(failed)?;
+            let check = snapshot.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0));
+            let found: String = check.map_err(failed)?;
+            match found.as_str() {
+                "ok" => work(&snapshot).map_err(failed),
+                found => {
+                    // The line before says which database it is about.
+                    let damage = found.lines().last().unwrap_or_default();
+                    Err(self::failed(&place, format_args!("the file is damaged ({damage}): restore a copy of it")))
+                }
+            }
+        })
+        .await
+    }
 }
 
 /// Stores the rows that are not there yet, in one transaction; says of each whether it was stored.
@@ -193,7 +217,7 @@ impl Store for Sqlite {
     }
 
     async fn entries(&self) -> Result<Vec<Entry>, StoreError> {
-        self.query(|connection| {
+        self.query_all(|connection| {
             let mut statement = connection.prepare("SELECT name, version, comment FROM credential")?;
             statement.query_map([], read_entry)?.collect()
         })
@@ -202,7 +226,7 @@ impl Store for Sqlite {
 
     async fn versions(&self, name: &Name) -> Result<Vec<Version>, StoreError> {
         let name = name.clone();
-        self.query(move |connection| {
+        self.query_all(move |connection| {
             let mut statement = connection.prepare("SELECT version FROM credential WHERE name = ? ORDER BY version")?;
             statement.query_map([name.as_str()], |row| row.get::<_, String>(0).map(Version::stored))?.collect()
         })
@@ -246,10 +270,10 @@ impl Store for Sqlite {
         .await
     }
 
-    /// All at once, from one snapshot of the file.
+    /// All at once.
     fn rows<'a>(&'a self, select: &'a Select) -> BoxStream<'a, Result<SealedRow, StoreError>> {
         let wanted = select.clone();
-        let read = self.query(move |connection| match &wanted {
+        let read = self.query_all(move |connection| match &wanted {
             Select::Latest => {
                 let sql = format!(
                     "SELECT {ROW} FROM credential AS this WHERE version IS

@@ -905,13 +905,17 @@ fn is_whole_with(world: &World, name: &str, ran: &Ran, value: &[u8]) {
     is_whole(world);
 }
 
+/// What the first byte of a page says that it is (SQLite documentation, "Database File Format", 1.6).
+const INTERIOR: u8 = 2;
+const LEAF: u8 = 10;
+
 /// Whatever byte of the file is another, and wherever it ends: a value that is printed is the right one.
 #[test]
 fn a_local_store_that_is_damaged() {
     let (world, path) = local();
     let sound = fs::read(&path).expect("read");
     let expected: BTreeMap<String, String> = LOCAL.map(|name| (name.to_owned(), local_value(name))).into();
-    let mut counts = BTreeMap::<&str, u32>::new();
+    let (mut counts, mut lists) = (BTreeMap::<&str, u32>::new(), 0);
     let mut check = |damage: &str, bytes: &[u8]| {
         fs::write(&path, bytes).expect("written");
         for beside in ["credentials.db-wal", "credentials.db-shm"] {
@@ -950,6 +954,28 @@ fn a_local_store_that_is_damaged() {
     for len in (0..sound.len()).step_by(page / 2) {
         check(&format!("{len} bytes"), &sound[..len]);
     }
+    // What no checksum and no bad pointer shows: a page whose list of cells leaves one out, or names another one twice.
+    for start in (page..sound.len()).step_by(page) {
+        let header = &sound[start..start + 12];
+        let cells = usize::from(u16::from_be_bytes([header[3], header[4]]));
+        let pointers = start + if header[0] == INTERIOR { 12 } else { 8 };
+        if ![INTERIOR, LEAF].contains(&header[0]) || !(2..=8).contains(&cells) {
+            continue;
+        }
+        let mut bytes = sound.clone();
+        bytes[start + 4] -= 1;
+        check(&format!("{} of {cells} cells in page at {start}", cells - 1), &bytes);
+        for command in [&["list"][..], &["keys"], &["getall"], &["delete", "p.8"]] {
+            world.run(command).fails(1, "the file is damaged").mentions("page").mentions("restore a copy of it");
+        }
+        for cell in 1..cells {
+            let mut bytes = sound.clone();
+            bytes.copy_within(pointers..pointers + 2, pointers + 2 * cell);
+            check(&format!("cell {cell} of {cells} in page at {start} is the first"), &bytes);
+        }
+        lists += 1;
+    }
+    assert!(lists > 0, "no page has cells");
     damaged(&counts, sound.len());
     fs::write(&path, &sound).expect("written");
     is_whole(&world);
