@@ -35,6 +35,9 @@ use crate::failure::Failure;
 /// rows and their names in JSON.
 const LARGEST_PAGE: usize = 2 << 20;
 
+/// The most that an answer may hold, in bytes: one without end must not take all memory.
+const LARGEST_ANSWER: usize = 64 << 20;
+
 /// How much of an answer a connection holds at a time, in bytes; for a long one it would be several times as much.
 const READ_BUFFER: usize = 64 << 10;
 
@@ -194,6 +197,9 @@ impl Connector {
         let mut body = Vec::with_capacity(announced.unwrap_or_default().min(LARGEST_PAGE));
         while let Some(frame) = self.in_time(incoming.frame()).await? {
             body.extend_from_slice(&frame.map_err(failed)?.into_data().unwrap_or_default());
+            if body.len() > LARGEST_ANSWER {
+                return Err(other(Endless));
+            }
         }
         Ok(Response::from_parts(head, SdkBody::from(body)))
     }
@@ -237,6 +243,10 @@ struct TooLate {
     what: &'static str,
     limit: Duration,
 }
+
+#[derive(Debug, thiserror::Error)]
+#[error("more than {} MiB came, and no end of it", LARGEST_ANSWER >> 20)]
+struct Endless;
 
 async fn within<T>(limit: Duration, what: &'static str, work: impl Future<Output = T>) -> Result<T, ConnectorError> {
     tokio::time::timeout(limit, work).await.map_err(|_| ConnectorError::timeout(TooLate { what, limit }.into()))

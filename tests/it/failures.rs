@@ -3,8 +3,10 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
-use std::net::TcpListener;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::ffi::OsStrExt as _;
+use std::thread;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -183,6 +185,31 @@ fn a_server_that_never_answers() {
     }
     for wrong in ["0", "-1", "soon", "inf", "1e40", ""] {
         world.run(["--timeout", wrong, "list"]).fails(2, "--timeout").mentions("a number of seconds above 0");
+    }
+}
+
+#[test]
+fn an_answer_without_end() {
+    let endless = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}", endless.local_addr().expect("an address"));
+    let answer = |mut client: TcpStream| -> std::io::Result<()> {
+        let _ = client.read(&mut [0; 0x10000])?;
+        client.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/x-amz-json-1.0\r\n")?;
+        client.write_all(b"Transfer-Encoding: chunked\r\n\r\n")?;
+        let piece = [b"10000\r\n".to_vec(), vec![b' '; 0x10000], b"\r\n".to_vec()].concat();
+        loop {
+            client.write_all(&piece)?;
+        }
+    };
+    thread::spawn(move || {
+        for client in endless.incoming().flatten() {
+            thread::spawn(move || answer(client));
+        }
+    });
+    let mut world = World::without_table();
+    world.set("AWS_ENDPOINT_URL", &url).unset("AWS_ENDPOINT_URL_DYNAMODB").unset("AWS_ENDPOINT_URL_KMS");
+    for command in COMMANDS {
+        world.run(command).fails(1, "No answer when calling the ").mentions("more than 64 MiB came");
     }
 }
 
@@ -454,7 +481,8 @@ fn values_that_cannot_be_read() {
     for path in ["/nonexistent/file", &folder, "~/none", "~nosuchuser/none", ""] {
         let file = format!("@{path}");
         let unreadable = format!("Unable to read file {path}");
-        world.run(["put", "a", &file]).fails(2, &format!("argument value: {unreadable}"));
+        let refused = world.run(["put", "a", &file]);
+        refused.fails(2, &format!("argument value: {unreadable}")).mentions("must come from a file or -");
         world.run(["putall", &file]).fails(2, &format!("argument credentials: {unreadable}"));
     }
     let no_text = OsStr::from_bytes(b"v\xff");

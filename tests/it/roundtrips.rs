@@ -113,7 +113,7 @@ fn a_getall_scans_once_and_decrypts_the_newest_of_each() {
     assert!(counts.overlap("Decrypt", "Scan"), "nothing is decrypted before the scan has ended");
 
     let in_flight = counts.most_in_flight(Service::Kms);
-    assert!(in_flight <= 64, "{in_flight} calls at once");
+    assert!(in_flight <= 72, "{in_flight} calls at once");
     assert_eq!(counts.most_in_flight(Service::DynamoDb), 1);
     let connections = counts.connections(Service::Kms);
     assert!(connections <= in_flight + 2, "{connections} connections for {in_flight} calls");

@@ -21,12 +21,18 @@ pub(crate) fn value(argument: &str, text: String) -> Result<Secret, Failed> {
         None => return Ok(Secret::new(text.into_bytes())),
         Some(path) => File::open(expand_home(path))
             .and_then(|file| read(file, LARGEST))
-            .map_err(|error| Failed::Usage(format!("argument {argument}: Unable to read file {path} ({error})")))?,
+            .map_err(|error| Failed::Usage(unreadable(argument, path, &error)))?,
     };
     match bytes {
         Some(bytes) => Ok(bytes),
         None => Err(Failed::Message(format!("argument {argument}: holds more than {} MiB", LARGEST >> 20))),
     }
+}
+
+fn unreadable(argument: &str, path: &str, error: &io::Error) -> String {
+    format!(
+        "argument {argument}: Unable to read file {path} ({error}; what begins with @ but names no file must come from a file or -)"
+    )
 }
 
 /// All that `source` gives, unless it is more than `limit` bytes.
