@@ -10,11 +10,8 @@
 //! after it arrived, or after its connection was open. [`Counts::round_trips`] is the time in which at least one set-up
 //! or request was outstanding by these nominal times, as a multiple of the round trip: how many of them the program
 //! waited for one after the other. Where the machine is late, or the program computes, nothing is outstanding, so the
-//! figure hardly depends on the machine or on its load. What nobody waits for is not counted: pings, and connections
-//! that carry no call.
-//!
-//! A ping is answered as soon as its connection is open. Here a client may open another one at once, which would
-//! overtake an answer that takes its time; on a network the connection that is pinged always wins.
+//! figure hardly depends on the machine or on its load. What nobody waits for is not counted: connections that carry no
+//! call.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -261,15 +258,10 @@ async fn converse(
     let mut stream = BufReader::new(stream);
     while let Some(request) = Request::read(&mut stream).await? {
         let arrived = Instant::now().max(connection.open);
-        let (answer, due) = match &request.operation {
-            None => (Ok(json!("healthy")), arrived),
-            Some(operation) => lock(state).call(&mut connection, operation, &request.body, arrived),
-        };
+        let (answer, due) = lock(state).call(&mut connection, &request.operation, &request.body, arrived);
         let answer = response(answer);
         wait_until(due).await;
-        if request.operation.is_some() {
-            lock(state).in_flight[connection.service as usize] -= 1;
-        }
+        lock(state).in_flight[connection.service as usize] -= 1;
         stream.write_all(answer.as_bytes()).await?;
         stream.flush().await?;
     }
@@ -295,15 +287,15 @@ fn response(answer: Result<Value, Refusal>) -> String {
 }
 
 struct Request {
-    /// Such as `Query`; a ping has none.
-    operation: Option<String>,
+    /// Such as `Query`.
+    operation: String,
     body: Value,
 }
 
 impl Request {
     /// The next request; `None` when the client has closed the connection.
     async fn read(stream: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Option<Self>> {
-        let (mut operation, mut length) = (None, 0);
+        let (mut operation, mut length) = (String::new(), 0);
         let mut line = String::new();
         loop {
             line.clear();
@@ -312,7 +304,7 @@ impl Request {
             }
             match line.trim_end().split_once(": ") {
                 Some((name, value)) if name.eq_ignore_ascii_case("x-amz-target") => {
-                    operation = value.rsplit('.').next().map(str::to_owned);
+                    operation = value.rsplit('.').next().unwrap_or_default().to_owned();
                 }
                 Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
                     length = value.parse().map_err(io::Error::other)?;
@@ -323,8 +315,7 @@ impl Request {
         }
         let mut body = vec![0; length];
         stream.read_exact(&mut body).await?;
-        let body = if operation.is_some() { serde_json::from_slice(&body)? } else { Value::Null };
-        Ok(Some(Self { operation, body }))
+        Ok(Some(Self { operation, body: serde_json::from_slice(&body)? }))
     }
 }
 
