@@ -75,7 +75,7 @@ impl Version {
             _ => Some(plus_one(number)).filter(|greater| greater.len() == digits)?,
         };
         let width = Self::WIDTH.max(number.len() + 1);
-        Some(Self(format!("{number:0<width$}"))).filter(|number| number.0.len() < Self::MAX_BYTES)
+        Some(Self(format!("{number:0<width$}"))).filter(|number| number.0.len() <= Self::MAX_BYTES)
     }
 
     /// The version as text.
@@ -373,7 +373,7 @@ mod tests {
 
     #[test]
     fn counting_never_gives_a_version_that_sorts_before() {
-        let nines = "9".repeat(Version::MAX_BYTES);
+        let (longest, one_less) = ("9".repeat(Version::MAX_BYTES), "9".repeat(Version::MAX_BYTES - 1));
         for (current, suggestion) in [
             ("2", Some("2000000000000000000")),
             ("10", Some("1000000000000000000")),
@@ -382,7 +382,8 @@ mod tests {
             ("00000000000000001_0", Some("0000000000000000200")),
             ("9_9", None),
             ("٣", None),
-            (&nines, None),
+            (&one_less, Some(&*format!("{one_less}0"))),
+            (&longest, None),
         ] {
             let Err(NoNextVersion::SortsBefore { suggestion: found, .. }) = next(current) else {
                 panic!("{current} must be refused");

@@ -129,7 +129,7 @@ fn what_is_not_bound_is_refused_where_that_is_asked_for() {
     world.run(["put", "a", "unbound"]).ok(STORED);
     world.run(["put", "--bind", "b", "bound"]).ok("b has been stored\n");
     let refused = "is not bound to its name and version";
-    world.run(["get", "--require-bound", "a"]).fails(1, refused);
+    world.run(["get", "--require-bound", "a"]).fails(1, refused).mentions("store that again with put -a --bind");
     world.run(["get", "--require-bound", "*"]).fails(1, refused).mentions("a: version 0000000000000000001 of a");
     world.run(["getall", "--require-bound"]).fails(1, refused);
     world.run(["getall", "--require-bound", "--skip-undecryptable", "-f", "csv"]).prints("b,bound\n\n");

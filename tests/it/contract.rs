@@ -19,9 +19,8 @@ use serde_json::{Value, json};
 
 use crate::world::{Ran, World};
 
-// A program of its own, of which these tests use a part.
 #[path = "../../examples/own_store.rs"]
-#[allow(dead_code, unreachable_pub)]
+#[allow(dead_code, unreachable_pub, reason = "a program of its own, of which these tests use a part")]
 mod own_store;
 
 /// Makes a test of each named clause: `$run` hands a new and empty store, of type `$store`, to a closure.

@@ -107,7 +107,7 @@ fn no_command_gives_a_secret_away(mut world: World) {
         (&["put", "-a", "a b", secret, "word"], "", 2),
         (&["put", "-a", "a", "correct", "horse", secret], "", 2),
         (&["put", "-a", "a", secret, "-d", "none"], "", 2),
-        (&["put", "a", &format!("-{secret}")], "", 2),
+        (&["put", "a", &format!("-x{secret}")], "", 2),
         (&["putall", "-a", typed, &context], "", 0),
         (&["putall", "-a", &document], "", 0),
         (&["putall", "-a", "-"], typed, 0),

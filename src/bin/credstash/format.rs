@@ -111,13 +111,11 @@ fn lines<'a>(
 /// Refuses the variables by which a shell or a loader chooses what to run: whoever may store a credential could
 /// otherwise run a program wherever it is read.
 fn check_variable(variable: &str) -> Result<(), String> {
-    const EXACT: [&str; 6] = ["BASH_ENV", "BASHOPTS", "IFS", "PATH", "PROMPT_COMMAND", "SHELLOPTS"];
-    const PREFIXES: [&str; 3] = ["DYLD_", "LD_", "PS"];
-    let is_prompt = |rest: &str| rest.len() == 1 && rest.bytes().all(|byte| byte.is_ascii_digit());
-    let chooses = EXACT.contains(&variable)
-        || PREFIXES
-            .iter()
-            .any(|prefix| variable.strip_prefix(prefix).is_some_and(|rest| *prefix != "PS" || is_prompt(rest)));
+    const OF_SHELLS: [&str; 6] = ["BASH_ENV", "BASHOPTS", "IFS", "PATH", "PROMPT_COMMAND", "SHELLOPTS"];
+    const OF_LOADERS: [&str; 2] = ["DYLD_", "LD_"];
+    let is_prompt = matches!(variable.as_bytes(), [b'P', b'S', b'0'..=b'9']);
+    let chooses =
+        is_prompt || OF_SHELLS.contains(&variable) || OF_LOADERS.iter().any(|prefix| variable.starts_with(prefix));
     match chooses {
         true => Err(format!("it would set {variable}, by which a shell or a loader chooses what to run")),
         false => Ok(()),

@@ -160,6 +160,7 @@ fn hint(error: &Error) -> Option<String> {
             Some(format!("if {place} is the right one, make it with: credstash setup"))
         }
         Error::Store(StoreError::NotAStore { .. }) => Some("name another one with -t TABLE or --store URL".to_owned()),
+        Error::Unbound { .. } => Some("if you trust what it holds, store that again with put -a --bind".to_owned()),
         Error::NoNextVersion { error: NoNextVersion::SortsBefore { suggestion, .. }, .. } => {
             suggestion.as_ref().map(|next| format!("store it once with -v {next}, from which -a can count on"))
         }

@@ -1,8 +1,8 @@
 //! Questions on the terminal, answered without echo.
 //!
 //! They go to `/dev/tty`, so that standard input and output may be files. The kernel edits the line, and what it takes
-//! for one line is what can be answered; the echo is off before the question is seen, and on again after every end,
-//! Ctrl-C included.
+//! for one line is what can be answered; the echo is off before the question is seen, and on again after the answer, be
+//! it Ctrl-C.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
