@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use credstash::{
@@ -611,6 +612,22 @@ mod sqlite {
                 }
                 assert!(fs::read(&path).expect("read") == before, "{} is changed", path.display());
             }
+        });
+    }
+
+    /// As two processes do that make one store at once: here the other is in the middle of it for a while.
+    #[test]
+    fn a_file_that_another_process_has_locked_is_waited_for() {
+        in_folder(async |folder| {
+            let path = folder.join("store.db");
+            let other = rusqlite::Connection::open(&path).expect("made");
+            other.execute_batch("BEGIN IMMEDIATE").expect("locked");
+            let opening = tokio::task::spawn_blocking(move || Sqlite::open_or_create(&path));
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            assert!(!opening.is_finished(), "{:?}", opening.await);
+            other.execute_batch("ROLLBACK").expect("unlocked");
+            let store = opening.await.expect("no panic").expect("made");
+            assert_eq!(store.put(&row("a", "1")).await, Ok(()));
         });
     }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
 /// Marks a file as a credential store, in its header: `cred` in ASCII.
 const APPLICATION_ID: i32 = 0x6372_6564;
@@ -33,6 +33,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long another process may take to make the table in a file that it has made.
 const MAKING: Duration = Duration::from_secs(1);
+
+/// How long to sleep between two looks at what another process does.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// What is made of a store that is not there yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,11 +84,11 @@ pub(super) fn prepare(path: &Path, makes: Makes) -> Result<Connection, Unprepare
         if waiting.elapsed() > MAKING {
             return Err(Unprepared::Empty);
         }
-        std::thread::sleep(MAKING / 100);
+        std::thread::sleep(PAUSE);
     }
     // A file of another program stays as it is, down to its journal mode.
     if is_bare(&connection)? {
-        connection.pragma_update(None, "journal_mode", "WAL")?;
+        use_log(&connection)?;
         let transaction = Transaction::new_unchecked(&connection, TransactionBehavior::Immediate)?;
         if is_empty(&transaction)? {
             transaction.execute(SCHEMA, [])?;
@@ -113,4 +116,20 @@ pub(super) fn prepare(path: &Path, makes: Makes) -> Result<Connection, Unprepare
         ))),
         _ => Err(Unprepared::Foreign("it is the database of another program".to_owned())),
     }
+}
+
+/// Turns to the write-ahead log, which stays so. Of several processes that do it at once each has the file open for reading
+/// and wants it for itself: SQLite lets none of them wait for the others, however long its busy timeout is.
+fn use_log(connection: &Connection) -> rusqlite::Result<()> {
+    let began = Instant::now();
+    loop {
+        match connection.pragma_update(None, "journal_mode", "WAL") {
+            Err(error) if is_busy(&error) && began.elapsed() < BUSY_TIMEOUT => std::thread::sleep(PAUSE),
+            ended => return ended,
+        }
+    }
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
 }
