@@ -8,14 +8,15 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use serde_json::{Value, json};
 
 use crate::servers::servers;
-use crate::world::{Recorder, SECRET, World};
+use crate::world::{Call, Recorder, SECRET, World};
 
 /// The actions that a command calls.
 type Actions = BTreeSet<String>;
 
-/// What the README says of IAM.
+const README: &str = include_str!("../../README.md");
+
+/// What it says of IAM.
 fn section() -> &'static str {
-    const README: &str = include_str!("../../README.md");
     README.split("\n### ").find(|section| section.starts_with("IAM policies")).expect("a section")
 }
 
@@ -140,6 +141,78 @@ fn put_what_is_read(world: &World) {
         world.run(put).ok("a has been stored\n");
     }
     world.run(["put", "--bind", "bound", "v"]).ok("bound has been stored\n");
+}
+
+// --- What conditions see ----------------------------------------------------------------------------------------------
+
+/// A condition of the README on the encryption context, as in `"StringLike": {"kms:EncryptionContext:name": "app.*"}`.
+struct Condition {
+    operator: String,
+    key: String,
+    value: String,
+}
+
+impl Condition {
+    fn of_readme(operator: &str) -> Self {
+        let start = format!("\"{operator}\": {{\"kms:EncryptionContext:");
+        let (_, rest) = README.split_once(&start).expect("a condition with this operator");
+        let (condition, _) = rest.split_once('}').expect("its end");
+        assert!(!rest.contains(&start), "there is one more {operator}");
+        let (key, value) = condition.split_once("\": ").expect("a key and a value");
+        let value = serde_json::from_str(value).expect("a text");
+        Self { operator: operator.to_owned(), key: key.to_owned(), value }
+    }
+
+    /// Whether IAM would let a call pass that has this encryption context: a condition on what is not there is not met.
+    fn is_met(&self, context: &Value) -> bool {
+        context[&self.key].as_str().is_some_and(|found| match self.operator.as_str() {
+            "StringEquals" => found == self.value,
+            "StringLike" => found.starts_with(self.value.strip_suffix('*').expect("a * at the end, and no other")),
+            other => panic!("{other} is not known here"),
+        })
+    }
+}
+
+/// moto evaluates no condition, so the contexts of the calls are held against them here.
+#[test]
+fn conditions_on_the_context_tell_calls_apart() {
+    let mut world = World::moto();
+    for name in ["app.db", "other"] {
+        world.run(["put", "--bind", name, "v"]).ok(format!("{name} has been stored\n"));
+        world.run(["put", &format!("{name}.prod"), "v", "env=prod"]);
+        world.run(["put", &format!("{name}.plain"), "v"]);
+    }
+    let mut contexts = |args: &[&str]| -> Vec<Value> {
+        let kms = Recorder::before(&servers().moto);
+        world.set("AWS_ENDPOINT_URL_KMS", &kms.url);
+        world.run(args);
+        let context = |call: Call| serde_json::from_str::<Value>(&call.body).expect("JSON")["EncryptionContext"].take();
+        let contexts: Vec<_> = kms.calls().into_iter().map(context).collect();
+        assert!(!contexts.is_empty(), "{args:?} calls KMS");
+        contexts
+    };
+    let of_prod = Condition::of_readme("StringEquals");
+    let of_app = Condition::of_readme("StringLike");
+    for (condition, met, args) in [
+        (&of_prod, true, &["get", "app.db.prod", "env=prod"][..]),
+        (&of_prod, true, &["get", "*.prod", "env=prod"]),
+        (&of_prod, true, &["put", "new", "v", "env=prod"]),
+        (&of_prod, true, &["putall", "-a", r#"{"new": "v"}"#, "env=prod"]),
+        (&of_prod, false, &["get", "app.db.plain"]),
+        (&of_prod, false, &["get", "app.db.prod", "env=dev"]),
+        (&of_prod, false, &["put", "-a", "new", "v"]),
+        (&of_app, true, &["get", "app.db"]),
+        (&of_app, true, &["put", "-a", "--bind", "app.db", "v"]),
+        (&of_app, true, &["put", "--bind", "app.new", "v", "env=prod"]),
+        (&of_app, false, &["get", "other"]),
+        (&of_app, false, &["put", "-a", "--bind", "other", "v"]),
+        (&of_app, false, &["get", "app.db.plain"]),
+        (&of_app, false, &["put", "-a", "app.db.plain", "v"]),
+    ] {
+        for context in contexts(args) {
+            assert_eq!(condition.is_met(&context), met, "{args:?} has {context}");
+        }
+    }
 }
 
 // --- What is enforced -------------------------------------------------------------------------------------------------
