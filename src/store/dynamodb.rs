@@ -9,7 +9,7 @@ mod picker;
 mod table;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
@@ -20,7 +20,7 @@ use aws_sdk_dynamodb::operation::query::QueryOutput;
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::operation::scan::builders::ScanFluentBuilder;
 use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure;
-use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::SdkError;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 
@@ -123,6 +123,18 @@ impl DynamoDb {
         let answer = self.pace.run("Scan", || request.clone().send()).await;
         let answer = answer.map_err(|error| self.failed("Scan", &error))?;
         Ok((answer.items.unwrap_or_default(), answer.last_evaluated_key))
+    }
+
+    /// The wrapped key of a version, with the action that a writer has.
+    async fn find(&self, name: &Name, version: &Version) -> Result<Option<Item>, StoreError> {
+        let request = self
+            .query(name)
+            .key_condition_expression("#name = :name AND #version = :version")
+            .expression_attribute_names("#version", "version")
+            .expression_attribute_values(":version", text(version.as_str()))
+            .projection_expression("#key")
+            .expression_attribute_names("#key", "key");
+        Ok(self.send_query(request).await?.items.unwrap_or_default().pop())
     }
 
     async fn get_latest(&self, name: &Name) -> Result<Option<Item>, StoreError> {
@@ -290,16 +302,27 @@ impl Store for DynamoDb {
             .condition_expression("attribute_not_exists(#name)")
             .expression_attribute_names("#name", "name")
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        match self.pace.run("PutItem", || request.clone().send()).await {
-            Ok(_) => Ok(()),
-            Err(error) => match error.as_service_error() {
-                // An attempt whose answer was lost had stored the row: its wrapped key is like no other.
-                Some(PutItemError::ConditionalCheckFailedException(conflict)) if holds(conflict.item(), row) => Ok(()),
-                Some(PutItemError::ConditionalCheckFailedException(_)) => {
-                    Err(StoreError::Exists { name: name.clone(), version: version.clone() })
-                }
-                _ => Err(self.failed("PutItem", &error)),
-            },
+        let attempts = Arc::new(AtomicUsize::new(0));
+        let sent = self.pace.run("PutItem", || {
+            let attempts = Arc::clone(&attempts);
+            let count = move |_: &mut HttpRequest| {
+                attempts.fetch_add(1, Ordering::Relaxed);
+            };
+            request.clone().customize().mutate_request(count).send()
+        });
+        let Err(error) = sent.await.map(drop) else { return Ok(()) };
+        let Some(PutItemError::ConditionalCheckFailedException(conflict)) = error.as_service_error() else {
+            return Err(self.failed("PutItem", &error));
+        };
+        // An attempt whose answer was lost may have stored the row, whose wrapped key is like no other. DynamoDB says what
+        // is there; those that stand in for it may not.
+        let found = match conflict.item() {
+            None if attempts.load(Ordering::Relaxed) > 1 => self.find(name, version).await?,
+            said => said.cloned(),
+        };
+        match found.is_some_and(|item| item.get("key") == encode(row).get("key")) {
+            true => Ok(()),
+            false => Err(StoreError::Exists { name: name.clone(), version: version.clone() }),
         }
     }
 
@@ -330,11 +353,6 @@ impl Store for DynamoDb {
 /// Takes what names the row out of the item.
 fn split(mut item: Item) -> Result<(Entry, Item), MalformedAttribute> {
     Ok((take_entry(&mut item)?, item))
-}
-
-/// Whether `item` is `row`, stored before.
-fn holds(item: Option<&Item>, row: &SealedRow) -> bool {
-    item.is_some_and(|item| item.get("key") == encode(row).get("key"))
 }
 
 /// Whether a ValidationException says that the table has another key than `name` and `version`.

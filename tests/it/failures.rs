@@ -761,17 +761,21 @@ fn the_named_key_is_the_one_that_is_used() {
 // --- Answers that are lost ----------------------------------------------------------------------
 
 /// The SDK tries a put again when its answer is lost. The second attempt meets the row of the first: that is success,
-/// not a version that exists, and with `-a` it is one version, not two.
+/// not a version that exists, and with `-a` it is one version, not two. What is there moto says itself, as DynamoDB does;
+/// DynamoDB Local must be asked.
 #[test]
 fn a_put_whose_answer_is_lost_is_stored_once() {
-    for put in [&["put", "a", "value"][..], &["put", "-a", "a", "value"]] {
-        let mut world = World::moto();
-        let recorder = Recorder::losing_an_answer("PutItem", &servers().moto);
-        world.set("AWS_ENDPOINT_URL_DYNAMODB", &recorder.url);
-        world.run(put).ok("a has been stored\n");
-        let puts = recorder.calls().into_iter().filter(|call| call.operation == "PutItem").count();
-        assert_eq!(puts, 2, "the answer to the first was lost");
-        assert_eq!(world.rows().len(), 1);
-        world.run(["get", "a"]).ok("value\n");
+    for (new_world, asked) in [(World::moto as fn() -> World, 0), (World::dynamodb, 1)] {
+        for put in [&["put", "a", "value", "-v", "7"][..], &["put", "-a", "a", "value"]] {
+            let mut world = new_world();
+            let recorder = Recorder::losing_an_answer("PutItem", world.dynamodb_url());
+            world.set("AWS_ENDPOINT_URL_DYNAMODB", &recorder.url);
+            world.run(put).ok("a has been stored\n");
+            let count = |operation| recorder.calls().iter().filter(|call| call.operation == operation).count();
+            assert_eq!(count("PutItem"), 2, "the answer to the first was lost");
+            assert_eq!(count("Query"), asked + usize::from(put[1] == "-a"), "{put:?}");
+            assert_eq!(world.rows().len(), 1);
+            world.run(["get", "a"]).ok("value\n");
+        }
     }
 }

@@ -180,13 +180,14 @@ const SLACK: Duration = Duration::from_secs(8);
 /// Most of a trial is waiting.
 const TRIALS_AT_ONCE: usize = 24;
 
-/// The two places in which a worker tries.
+/// The places in which a worker tries.
 struct Ground<'a> {
     /// Holds what is read. In DynamoDB Local.
     read: &'a World,
-    /// Is written, by no other worker: moto does not stand that. It says what is there when a condition is not met, and
-    /// has tags and recovery.
+    /// Is written. In DynamoDB Local.
     written: World,
+    /// Where tables are made. In moto, which has tags and recovery.
+    making: World,
     /// A row, whose value nobody reads.
     row: Value,
 }
@@ -204,7 +205,7 @@ fn readable() -> World {
 
 impl<'a> Ground<'a> {
     fn new(read: &'a World) -> Self {
-        Self { read, written: World::moto(), row: read.rows().swap_remove(0) }
+        Self { read, written: World::dynamodb(), making: World::moto_without_table(), row: read.rows().swap_remove(0) }
     }
 
     /// What the reading commands must print.
@@ -283,7 +284,8 @@ impl Trial {
     fn run(&self, ground: &Ground<'_>) -> (Result<Outcome, String>, Vec<String>) {
         let world = match self.effect {
             Effect::Prints => ground.read,
-            _ => &ground.written,
+            Effect::Stores { .. } | Effect::Deletes { .. } => &ground.written,
+            Effect::MakesTable => &ground.making,
         };
         let before = self.prepare(ground);
         let dynamodb = Between::start(world.dynamodb_url(), 0, self.strike);
@@ -359,7 +361,7 @@ impl Trial {
             }
             Effect::Stores { version, .. } => self.judge_stored(&ground.written, before, version, ran, outcome)?,
             Effect::Deletes { .. } => self.judge_deleted(&ground.written, before, ran, outcome)?,
-            Effect::MakesTable => self.judge_table(&ground.written, ran, outcome)?,
+            Effect::MakesTable => self.judge_table(&ground.making, ran, outcome)?,
         }
         match self.strike {
             Some(Strike { fault: (_, fault), when, .. }) if fault.passes(when) => {

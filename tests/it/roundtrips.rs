@@ -105,6 +105,7 @@ fn a_put_of_the_next_version_takes_four_round_trips() {
 #[test]
 fn a_getall_scans_once_and_decrypts_the_newest_of_each() {
     const NAMES: usize = 500;
+    const AT_ONCE: usize = 72;
     let counted = Counted::new(NETWORK);
     let pages = counted.services.load(NAMES, 10).div_ceil(1 << 20);
     assert!(pages > 1, "one page would not do");
@@ -113,10 +114,11 @@ fn a_getall_scans_once_and_decrypts_the_newest_of_each() {
     assert!(counts.overlap("Decrypt", "Scan"), "nothing is decrypted before the scan has ended");
 
     let in_flight = counts.most_in_flight(Service::Kms);
-    assert!(in_flight <= 72, "{in_flight} calls at once");
+    assert!(in_flight <= AT_ONCE, "{in_flight} calls at once");
     assert_eq!(counts.most_in_flight(Service::DynamoDb), 1);
+    // One may have been opened for a call that another then took over.
     let connections = counts.connections(Service::Kms);
-    assert!(connections <= in_flight + 2, "{connections} connections for {in_flight} calls");
+    assert!(connections <= AT_ONCE + 2, "{connections} connections for {AT_ONCE} calls at once");
     let connections = counts.connections(Service::DynamoDb);
     assert!(connections <= 3, "{connections} connections for one call");
 }
