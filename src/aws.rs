@@ -7,6 +7,7 @@ mod failure;
 mod http;
 mod pace;
 mod role;
+mod settings;
 mod trust;
 
 use std::path::PathBuf;
@@ -14,7 +15,6 @@ use std::time::Duration;
 
 use aws_config::profile::{ProfileFileCredentialsProvider, ProfileSet};
 use aws_config::provider_config::ProviderConfig;
-use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_runtime::env_config::file::EnvConfigFiles;
@@ -28,6 +28,7 @@ pub(crate) use failure::{classify, code};
 pub(crate) use http::into_opening;
 pub(crate) use pace::{LeaveThrottledToPace, Pace};
 pub use role::{Mfa, Role};
+use settings::variable;
 pub use trust::Trust;
 
 /// Where nothing names a region, as in the original. No metadata service is asked: that can take seconds.
@@ -78,8 +79,9 @@ impl Session {
     /// Opens a session.
     ///
     /// # Errors
-    /// When the profile does not exist or the files in `~/.aws` cannot be read.
+    /// When the profile does not exist, the files in `~/.aws` cannot be read, or a setting makes no sense.
     pub async fn open(options: SessionOptions) -> Result<Self, Failure> {
+        settings::check_keys()?;
         let profiles = load_profiles(options.profile.as_deref()).await?;
         let region = options
             .region
@@ -102,15 +104,12 @@ impl Session {
             .profile_name(profiles.selected_profile())
             .region(region.clone())
             .http_client(http_client.clone())
-            .timeout_config(timeouts.build());
-        if !speaks_of_retries(&profiles) {
-            let retries = RetryConfig::standard().with_max_attempts(ATTEMPTS).with_initial_backoff(FIRST_BACKOFF);
-            loader = loader.retry_config(retries);
-        }
+            .timeout_config(timeouts.build())
+            .retry_config(settings::retries(&profiles)?);
         if let Some(profile) = options.profile {
             loader = loader.credentials_provider(profile_credentials(profile, region, http_client));
         }
-        let mut config = loader.load().await;
+        let mut config = settings::without_empty_endpoints(&loader.load().await, profiles);
         if let Some(role) = options.role {
             config = role::assume(role, &config);
         }
@@ -137,11 +136,12 @@ impl Session {
     }
 }
 
-/// Reads the files in `~/.aws`, and refuses a profile that was asked for, here or by AWS_PROFILE, and is not in them.
+/// Reads the files in `~/.aws`, and refuses a profile that was asked for, here or by a variable, and is not in them. Of the
+/// variables the one wins that boto3 looks at first.
 async fn load_profiles(asked: Option<&str>) -> Result<ProfileSet, Failure> {
     const UNASKED: &str = "default";
-    let malconfigured = |message: String| Failure::new(FailureKind::Malconfigured, message);
-    let asked = asked.map(str::to_owned).or_else(|| variable("AWS_PROFILE")).unwrap_or_else(|| UNASKED.to_owned());
+    let named = || variable("AWS_DEFAULT_PROFILE").or_else(|| variable("AWS_PROFILE"));
+    let asked = asked.map(str::to_owned).or_else(named).unwrap_or_else(|| UNASKED.to_owned());
     let profiles = aws_config::profile::load(&Fs::real(), &Env::real(), &EnvConfigFiles::default(), Some(asked.into()))
         .await
         .map_err(|error| malconfigured(failure::chain(&error)))?;
@@ -152,15 +152,8 @@ async fn load_profiles(asked: Option<&str>) -> Result<ProfileSet, Failure> {
     Ok(profiles)
 }
 
-/// Whether a setting of AWS says how often to try, and so wins over ours.
-fn speaks_of_retries(profiles: &ProfileSet) -> bool {
-    ["AWS_MAX_ATTEMPTS", "AWS_RETRY_MODE"].iter().any(|name| variable(name).is_some())
-        || ["max_attempts", "retry_mode"].iter().any(|member| profiles.get(member).is_some())
-}
-
-/// An environment variable of AWS's; an empty one counts as not set.
-fn variable(name: &str) -> Option<String> {
-    Env::real().get(name).ok().filter(|value| !value.is_empty())
+fn malconfigured(message: String) -> Failure {
+    Failure::new(FailureKind::Malconfigured, message)
 }
 
 /// The credentials of the profile alone: the default chain would prefer keys in the environment.

@@ -11,6 +11,7 @@ use hyper_util::client::proxy::matcher::Matcher;
 use rustls::ClientConfig;
 use tower_service::Service as _;
 
+use super::settings::variable;
 use super::trust::Trust;
 use crate::failure::Failure;
 
@@ -25,13 +26,13 @@ pub(super) struct Dialer {
     trust: Trust,
     /// Made when the first `https://` endpoint is called: reading a file of certificates takes a millisecond.
     tls: OnceLock<Result<Arc<ClientConfig>, Failure>>,
-    /// HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY, as curl reads them.
+    /// HTTPS_PROXY, HTTP_PROXY and NO_PROXY, in capitals or not.
     proxies: Matcher,
 }
 
 impl Dialer {
     pub(super) fn new(trust: Trust) -> Self {
-        Self { trust, tls: OnceLock::new(), proxies: Matcher::from_env() }
+        Self { trust, tls: OnceLock::new(), proxies: proxies() }
     }
 
     /// Opens a connection to the host of `uri`, or to a proxy that leads there.
@@ -68,6 +69,16 @@ impl Dialer {
     fn tls(&self) -> Result<Arc<ClientConfig>, Failure> {
         self.tls.get_or_init(|| self.trust.tls().map(Arc::new)).clone()
     }
+}
+
+/// Which proxy leads where.
+fn proxies() -> Matcher {
+    // The services that give a machine or a container its credentials, and this machine: a proxy would see the credentials.
+    const OWN: &str = "localhost,127.0.0.0/8,::1,169.254.0.0/16,fd00:ec2::/32";
+    let named = |name: &str| variable(name).or_else(|| variable(&name.to_lowercase())).unwrap_or_default();
+    // A web server gives a program a visitor's header of this name (https://httpoxy.org).
+    let http = if variable("REQUEST_METHOD").is_some() { String::new() } else { named("HTTP_PROXY") };
+    Matcher::builder().http(http).https(named("HTTPS_PROXY")).no(format!("{},{OWN}", named("NO_PROXY"))).build()
 }
 
 fn is_tls(uri: &Uri) -> bool {

@@ -87,6 +87,8 @@ fn kind_of_code(code: &str) -> FailureKind {
         | "KMSInternalException"
         | "ServiceUnavailable"
         | "ServiceUnavailableException" => FailureKind::Unavailable,
+        // A number of tables, which waiting does not raise, though the SDK counts it among the errors that pass.
+        "LimitExceededException" => FailureKind::Other,
         "DisabledException"
         | "InvalidKeyUsageException"
         | "KMSInvalidStateException"

@@ -125,7 +125,7 @@ impl DynamoDb {
         Ok((answer.items.unwrap_or_default(), answer.last_evaluated_key))
     }
 
-    /// The wrapped key of a version, with the action that a writer has.
+    /// The wrapped key of a version, by a Query: it is the one way of reading that a writer has who may use `-a`.
     async fn find(&self, name: &Name, version: &Version) -> Result<Option<Item>, StoreError> {
         let request = self
             .query(name)

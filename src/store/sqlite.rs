@@ -8,7 +8,7 @@
 //!
 //! 1. Of a new store: the key's bytes, then its name in its folder; the folders that were made; the file with its header,
 //!    and its name; the schema. A store that is there has its key.
-//! 2. The row in the log. With `synchronous=FULL` SQLite flushes the log at the end of each transaction, and a new log's
+//! 2. The row in the log. With `synchronous=EXTRA` SQLite flushes the log at the end of each transaction, and a new log's
 //!    name before that (SQLite documentation, "Write-Ahead Logging" and "PRAGMA synchronous").
 //! 3. Only then the put ends, and the program says so.
 //!
@@ -55,6 +55,26 @@ struct Put {
     answer: oneshot::Sender<Result<(), StoreError>>,
 }
 
+/// Stores what waits, or, when the runtime ends before that, lets nobody wait for it: the puts in the queue fail, and the
+/// next one is the first again.
+struct Runner(Option<Sqlite>);
+
+impl Runner {
+    fn put_waiting(mut self, connection: &Connection) {
+        if let Some(store) = self.0.take() {
+            store.put_waiting(connection);
+        }
+    }
+}
+
+impl Drop for Runner {
+    fn drop(&mut self) {
+        if let Some(store) = &self.0 {
+            store.waiting().clear();
+        }
+    }
+}
+
 impl Sqlite {
     /// The store in the file at `path`.
     ///
@@ -93,6 +113,7 @@ impl Sqlite {
                 message: format!("the file {place} is empty, and no credential store"),
                 place: place.clone(),
             },
+            Unprepared::Unreachable(error) => failed(path, error),
             Unprepared::Foreign(reason) => StoreError::NotAStore { place: place.clone(), reason },
             Unprepared::Failed(error) if error.sqlite_error_code() == Some(ErrorCode::NotADatabase) => {
                 StoreError::NotAStore { place: place.clone(), reason: error.to_string() }
@@ -321,9 +342,9 @@ impl Store for Sqlite {
             waiting.len() == 1
         };
         if is_first {
-            let store = self.clone();
+            let runner = Runner(Some(self.clone()));
             self.run(move |connection| {
-                store.put_waiting(connection);
+                runner.put_waiting(connection);
                 Ok(())
             })
             .await?;

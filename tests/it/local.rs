@@ -300,6 +300,33 @@ fn rows_are_sealed_against_change() {
     world.run(["get", "a"]).fails(1, "LOCAL KEY ERROR: ");
 }
 
+/// SQLite has a meaning of its own for some of them.
+#[test]
+fn every_path_is_the_path_of_a_file() {
+    let world = World::no_cloud();
+    for path in [":memory:", "file:x.db", "file:y.db?mode=memory", "a b%20c#d.db"] {
+        let store = format!("sqlite:{path}");
+        world.run(["--store", &store, "put", "a", "v"]).ok("a has been stored\n");
+        world.run(["--store", &store, "get", "a"]).ok("v\n");
+        let found = fs::metadata(world.path(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
+        assert_eq!(found.permissions().mode() & 0o777, 0o600, "{path}");
+    }
+    let link = world.path("link.db");
+    std::os::unix::fs::symlink(world.path("nothing.db"), &link).expect("linked");
+    world.run(["--store", "sqlite:link.db", "put", "a", "v"]).fails(1, "link.db");
+    assert!(!world.path("nothing.db").exists(), "it would be for all to read");
+}
+
+/// As `mktemp` makes one.
+#[test]
+fn an_empty_file_becomes_a_store() {
+    let world = World::no_cloud();
+    world.file("empty.db", "");
+    world.run(["--store", "sqlite:empty.db", "get", "a"]).fails(1, "empty.db");
+    world.run(["--store", "sqlite:empty.db", "put", "a", "v"]).ok("a has been stored\n");
+    world.run(["--store", "sqlite:empty.db", "get", "a"]).ok("v\n");
+}
+
 /// A folder that cannot be written, a path below a file: one line with the path.
 #[test]
 fn a_place_where_nothing_can_be_made() {

@@ -50,8 +50,12 @@ async fn dynamodb(_: &Global, _: String, _: Option<&str>) -> Result<Vault, Faile
 fn sqlite(path: &Path, key_file: &Path, access: Access, made_by_readers: bool) -> Result<Vault, Failed> {
     use credstash::{Error, LocalKey, Sqlite};
 
-    let exists = path.try_exists();
-    let exists = exists.map_err(|error| Failed::Message(format!("the store {}: {error}", path.display())))?;
+    let exists = match std::fs::metadata(path) {
+        // An empty file that somebody has made for it; with its key it is one that is just being made.
+        Ok(found) => found.len() > 0 || key_file.exists(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
+        Err(error) => return Err(Failed::Message(format!("the store {}: {error}", path.display()))),
+    };
     let writes = access == Access::Write;
     let store = match exists {
         true if writes => Sqlite::open_or_create(path),

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
 /// Marks a file as a credential store, in its header: `cred` in ASCII.
 const APPLICATION_ID: i32 = 0x6372_6564;
@@ -54,6 +54,8 @@ pub(super) enum Unprepared {
     Empty,
     /// It is something else, as the text says.
     Foreign(String),
+    /// Its path cannot be told.
+    Unreachable(std::io::Error),
     /// SQLite fails.
     Failed(rusqlite::Error),
 }
@@ -66,7 +68,11 @@ impl From<rusqlite::Error> for Unprepared {
 
 /// Connects to the file, and makes the table in a new one; of several processes that do so at once, one does.
 pub(super) fn prepare(path: &Path, makes: Makes) -> Result<Connection, Unprepared> {
-    let connection = Connection::open(path)?;
+    // SQLite takes names such as `:memory:` and `file:x` for something else than a file of that name, and would make a file
+    // with the process's umask.
+    let path = std::path::absolute(path).map_err(Unprepared::Unreachable)?;
+    let connection =
+        Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     let marks = |connection: &Connection| -> rusqlite::Result<(i32, i32)> {
         let application = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
@@ -108,7 +114,11 @@ pub(super) fn prepare(path: &Path, makes: Makes) -> Result<Connection, Unprepare
     }
     match marks(&connection)? {
         (APPLICATION_ID, SCHEMA_VERSION) => {
-            connection.pragma_update(None, "synchronous", "FULL")?;
+            // In the other journal modes, to which another program may have turned the file, the name of the journal that
+            // goes is flushed too; and macOS flushes to the disk and not only to its cache.
+            connection.pragma_update(None, "synchronous", "EXTRA")?;
+            connection.pragma_update(None, "fullfsync", true)?;
+            connection.pragma_update(None, "checkpoint_fullfsync", true)?;
             Ok(connection)
         }
         (APPLICATION_ID, version) => Err(Unprepared::Foreign(format!(
