@@ -111,7 +111,7 @@ fn completions() {
         }
         world.run(["completions", shell]).ok(&script.stdout);
     }
-    world.run(["completions", "cobol"]).fails(2, "cobol");
+    world.run(["completions", "cobol"]).fails(2, "must be one of bash");
 }
 
 /// The script is one that bash takes, and that completes.

@@ -336,6 +336,13 @@ fn names_are_shown_on_a_terminal_and_exact_elsewhere() {
         world.run(["get", name]).ok("v\n");
     }
 
+    // In a log: a line each, and nothing but text, since it may be read on a terminal.
+    for name in NAMES {
+        let log = world.run(["--log-level", "TRACE", "get", name]).stderr;
+        assert!(log.lines().all(|line| line.starts_with('[')), "{log:?}");
+        assert!(!log.contains(|character: char| character.is_control() && character != '\n'), "{log:?}");
+    }
+
     // On a terminal: a line each, and nothing but text.
     let shown = |args: &[&str], code: i32| {
         let ran = world.on_terminal(&[&[PROGRAM], args].concat(), &[]);

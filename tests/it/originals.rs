@@ -124,6 +124,40 @@ fn values_of_options_glue_on() {
     twins.rows_are_alike();
 }
 
+/// A word with a space in it is an argument, unless it names an option; and an option alone is no value.
+#[test]
+fn words_that_begin_with_a_hyphen() {
+    let twins = Twins::new();
+    let pem = "-----BEGIN PRIVATE KEY-----\nMIIEowIBAAKCAQEA7\nqqq==\n-----END PRIVATE KEY-----\n";
+    for value in [pem, "---\na: b", "- one\n- two", "- ", "--foo bar", "-zfoo b", "-4a b", "-5", "-.5"] {
+        twins.alike(&format!("put -a a '{value}'"));
+        twins.alike(&format!("put -a b '{value}' k=v -c '{value}'"));
+        twins.alike("get a");
+        twins.alike("get b k=v");
+    }
+    twins.all_alike(
+        "put '- a' v
+         get '- a'
+         delete '- a'
+         put a -hunter2
+         put a '-h x'
+         put a -ahunter2
+         put a -thunter2
+         put a -rhunter2
+         put a -zhunter2
+         put a --hunter2
+         put a v -c
+         put a v -c -a
+         put a v -v -- 7
+         put --k alias/credstash c v
+         put a v -v 9 --dig SHA512
+         --t nowhere list
+         keys
+         list",
+    );
+    twins.rows_are_alike();
+}
+
 #[test]
 fn long_options_may_be_shortened() {
     let twins = Twins::new();

@@ -225,6 +225,68 @@ fn an_unknown_profile() {
     world.run(["list"]).fails(1, message);
 }
 
+/// boto3 looks at AWS_DEFAULT_PROFILE before AWS_PROFILE.
+#[test]
+fn the_profile_of_the_environment() {
+    let dynamodb = empty_dynamodb();
+    let mut world = world_with(&dynamodb);
+    let profile = |name: &str| format!("[{name}]\naws_access_key_id = of-{name}\naws_secret_access_key = x\n");
+    world.home_file(".aws/credentials", &["default", "one", "two"].map(profile).concat());
+    world.unset("AWS_ACCESS_KEY_ID").unset("AWS_SECRET_ACCESS_KEY");
+    for (name, value, key) in [("AWS_PROFILE", "two", "of-two"), ("AWS_DEFAULT_PROFILE", "one", "of-one")] {
+        world.set(name, value);
+        world.run(["list"]).ok("");
+        assert_eq!(last_call(&dynamodb).access_key, key);
+        world.python(["list"]).ok("");
+        assert_eq!(last_call(&dynamodb).access_key, key, "the original");
+    }
+    world.unset("AWS_DEFAULT_PROFILE").unset("AWS_PROFILE");
+    world.run(["-p", "", "list"]).ok("");
+    assert_eq!(last_call(&dynamodb).access_key, "of-default");
+}
+
+/// The SDK would end the program over each of them.
+#[test]
+fn settings_that_the_sdk_cannot_read() {
+    let mut world = World::moto();
+    world.run(["put", "a", "v"]).ok("a has been stored\n");
+    for (name, value) in [
+        ("AWS_RETRY_MODE", "legacy"),
+        ("AWS_RETRY_MODE", "adaptive"),
+        ("AWS_MAX_ATTEMPTS", " 5 "),
+        ("AWS_MAX_ATTEMPTS", "99999999999"),
+        ("AWS_ENDPOINT_URL", ""),
+        ("AWS_ENDPOINT_URL_STS", ""),
+    ] {
+        world.set(name, value);
+        world.run(["get", "a"]).ok("v\n");
+        world.unset(name);
+    }
+    for (name, value) in [
+        ("AWS_RETRY_MODE", "bogus"),
+        ("AWS_MAX_ATTEMPTS", "0"),
+        ("AWS_MAX_ATTEMPTS", "-1"),
+        ("AWS_MAX_ATTEMPTS", "many"),
+        ("AWS_SESSION_TOKEN", "token\r"),
+    ] {
+        world.set(name, value);
+        world.run(["get", "a"]).fails(1, name);
+        world.unset(name);
+    }
+    world.home_file(".aws/config", "[default]\nretry_mode = legacy\nmax_attempts = 4\n");
+    world.run(["get", "a"]).ok("v\n");
+    world.home_file(".aws/config", "[default]\nretry_mode = x\n");
+    world.run(["get", "a"]).fails(1, "retry_mode");
+
+    // An empty endpoint of a service leaves the one of all.
+    world.home_file(".aws/config", "");
+    world.set("AWS_ENDPOINT_URL", &servers().moto).set("AWS_ENDPOINT_URL_DYNAMODB", "").set("AWS_ENDPOINT_URL_KMS", "");
+    world.run(["get", "a"]).ok("v\n");
+    world.python(["get", "a"]).ok("v\n");
+    world.set("AWS_ACCESS_KEY_ID", "AKIA\r");
+    world.run(["get", "a"]).fails(1, "AWS_ACCESS_KEY_ID holds a control character");
+}
+
 #[test]
 fn a_malformed_aws_file_is_named() {
     let world = World::dynamodb();
@@ -394,9 +456,16 @@ fn hosts_that_need_no_proxy() {
     world.run(["put", "a", "v"]).ok("a has been stored\n");
     world.run(["get", "a"]).ok("v\n");
     assert_eq!(proxy.hosts(), [] as [&str; 0]);
+    // This machine needs none, whatever the variables say: it may be what gives a container its credentials.
+    world.set("NO_PROXY", "");
+    world.run(["get", "a"]).ok("v\n");
+    assert_eq!(proxy.hosts(), [] as [&str; 0]);
+    world.unset("AWS_ENDPOINT_URL_DYNAMODB").set("NO_PROXY", "example.com, amazonaws.com");
+    world.run(["--timeout", "5", "get", "a"]).fails(1, "");
+    assert_eq!(proxy.hosts(), [] as [&str; 0]);
     world.set("NO_PROXY", "example.com");
     world.run(["get", "a"]).ok("v\n");
-    assert_eq!(proxy.hosts(), [tls.address.as_str()]);
+    assert_eq!(proxy.hosts(), ["dynamodb.us-east-1.amazonaws.com:443"]);
 }
 
 #[test]
@@ -534,17 +603,30 @@ fn a_question_that_is_interrupted() {
     assert!(world.rows().is_empty(), "nothing is stored");
 }
 
+/// No answer is not an empty one: what was to give it may have failed.
+#[test]
+fn no_answer_without_a_terminal() {
+    let world = World::local();
+    world.run(["put", "a", "old"]).ok("a has been stored\n");
+    let mut command = world.other(&servers().python);
+    command.args(["-c", LEAVE_TERMINAL, PROGRAM, "put", "-a", "-P", "a"]);
+    Ran::of(command, b"").fails(1, "no terminal to ask on, and standard input is empty");
+    world.run(["get", "a"]).ok("old\n");
+}
+
+/// Runs the rest of its arguments where there is no terminal.
+const LEAVE_TERMINAL: &str = "import os, sys; os.setsid(); os.execv(sys.argv[1], sys.argv[1:])";
+
 /// Without any terminal the answer is a line of standard input, and nothing is said about it.
 #[test]
 fn an_answer_without_a_terminal() {
     let world = World::dynamodb();
-    let leave_terminal = "import os, sys; os.setsid(); os.execv(sys.argv[1], sys.argv[1:])";
     for (number, (stdin, value)) in
         [("line\nmore\n", "line"), ("dos\r\n", "dos"), ("no end", "no end")].into_iter().enumerate()
     {
         let name = format!("n{number}");
         let mut command = world.other(&servers().python);
-        command.args(["-c", leave_terminal, PROGRAM, "put", "-P", &name]);
+        command.args(["-c", LEAVE_TERMINAL, PROGRAM, "put", "-P", &name]);
         Ran::of(command, stdin.as_bytes()).ok(format!("{name} has been stored\n"));
         world.run(["get", &name]).ok(format!("{value}\n"));
     }

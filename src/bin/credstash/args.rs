@@ -2,10 +2,12 @@
 
 use std::ffi::OsString;
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::commands::{completions, delete, get, getall, keys, list, man, put, putall, setup};
 use crate::global::Global;
+use crate::words::arrange;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -17,7 +19,8 @@ Examples:
   credstash --store local put db.password       with no cloud at all
 
 In a boot script:
-  DB_PASSWORD=$(credstash get db.password) && export DB_PASSWORD";
+  DB_PASSWORD=$(credstash get db.password)
+  export DB_PASSWORD";
 
 /// Keeps an organisation's credentials: versioned, immutable, sealed with one-time keys.
 #[derive(Parser)]
@@ -45,10 +48,10 @@ pub(crate) enum Command {
 
 /// The definition from which parsing, help, completions and man pages come.
 pub(crate) fn definition() -> clap::Command {
-    // As argparse does: long options may be shortened, the last of a repeated option counts, `-5` is a value.
-    let as_argparse =
-        |command: clap::Command| command.infer_long_args(true).args_override_self(true).allow_negative_numbers(true);
-    as_argparse(Cli::command()).mut_subcommands(as_argparse)
+    // As argparse does: long options may be shortened, `-5` is a value, the last of a repeated option counts. After a command
+    // [`arrange`] sees to the first two.
+    let last_counts = |command: clap::Command| command.args_override_self(true);
+    last_counts(Cli::command()).infer_long_args(true).allow_negative_numbers(true).mut_subcommands(last_counts)
 }
 
 pub(crate) fn parse() -> Result<Cli, clap::Error> {
@@ -56,6 +59,8 @@ pub(crate) fn parse() -> Result<Cli, clap::Error> {
 }
 
 fn parse_from(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let words = arrange(words.into_iter().collect(), &definition());
+    let words = words.map_err(|message| clap::Error::raw(ErrorKind::UnknownArgument, message))?;
     let matches = definition().try_get_matches_from(words)?;
     Cli::from_arg_matches(&matches)
 }

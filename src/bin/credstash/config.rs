@@ -1,5 +1,6 @@
 //! From what was typed, the environment and `~/.credstash` to what to open: the one place that knows which wins.
 
+use std::env::VarError;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -31,16 +32,19 @@ pub(crate) enum Address {
 impl Address {
     /// The flag wins over the environment, a store over a table.
     pub(crate) fn new(global: &Global) -> Result<Self, Failed> {
+        if global.store.is_some() && global.table.is_some() {
+            return Err(Failed::Usage("argument -t/--table: not allowed with argument --store".to_owned()));
+        }
         if let Some(store) = &global.store {
             return parse(store).map_err(|reason| Failed::Usage(format!("argument --store: {reason}")));
         }
         if let Some(table) = &global.table {
             return dynamodb(table).map_err(|reason| Failed::Usage(format!("argument -t/--table: {reason}")));
         }
-        if let Some(store) = variable("CREDSTASH_STORE") {
+        if let Some(store) = variable("CREDSTASH_STORE")? {
             return parse(&store).map_err(|reason| Failed::Usage(format!("CREDSTASH_STORE: {reason}")));
         }
-        let table = variable("CREDSTASH_DEFAULT_TABLE").unwrap_or_else(|| DEFAULT_TABLE.to_owned());
+        let table = variable("CREDSTASH_DEFAULT_TABLE")?.unwrap_or_else(|| DEFAULT_TABLE.to_owned());
         dynamodb(&table).map_err(|reason| Failed::Usage(format!("CREDSTASH_DEFAULT_TABLE: {reason}")))
     }
 }
@@ -83,7 +87,7 @@ fn sqlite(rest: &str) -> Result<Address, String> {
 
 /// Where this user's data lives (XDG Base Directory Specification).
 fn data_folder() -> Result<PathBuf, String> {
-    let base = match variable("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute()) {
+    let base = match std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute()) {
         Some(base) => base,
         None => home()?.join(".local/share"),
     };
@@ -96,9 +100,14 @@ fn home() -> Result<PathBuf, String> {
         .ok_or_else(|| "the home folder of this user is not known; set HOME".to_owned())
 }
 
-/// The value of an environment variable; an empty one counts as not set.
-fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
+/// The value of an environment variable; an empty one counts as not set. What is no text is an error: taken for not set, it
+/// would lead to another store, or take a protection away.
+fn variable(name: &str) -> Result<Option<String>, Failed> {
+    match std::env::var(name) {
+        Ok(value) => Ok(Some(value).filter(|value| !value.is_empty())),
+        Err(VarError::NotPresent) => Ok(None),
+        Err(VarError::NotUnicode(_)) => Err(Failed::Usage(format!("{name} is not UTF-8"))),
+    }
 }
 
 /// Whether what is put is to be bound to its name and version, given whether `--bind` was typed.
@@ -117,7 +126,7 @@ fn is_on(typed: bool, name: &str, member: &str) -> Result<bool, Failed> {
     if typed {
         return Ok(true);
     }
-    match variable(name).as_deref() {
+    match variable(name)?.as_deref() {
         Some("1" | "true") => return Ok(true),
         Some("0" | "false") => return Ok(false),
         Some(_) => return Err(Failed::Usage(format!("{name} must be 1 or 0"))),
@@ -150,11 +159,11 @@ pub(crate) fn session_options(global: &Global) -> Result<credstash::SessionOptio
         Some(region) => Some(region),
         None => saved_kms_region()?,
     };
-    let given = |region: &Option<String>| region.clone().filter(|region| !region.is_empty());
+    let given = |typed: &Option<String>| typed.clone().filter(|typed| !typed.is_empty());
     Ok(credstash::SessionOptions {
         region: given(&global.region),
         kms_region: given(&kms_region),
-        profile: global.profile.clone(),
+        profile: given(&global.profile),
         role: global.arn.clone().map(|arn| role(arn, global)).transpose()?,
         trust: global.trust.clone().map(trust),
         connect_timeout: global.timeout_connect,
@@ -186,7 +195,7 @@ fn role(arn: String, global: &Global) -> Result<credstash::Role, Failed> {
 #[cfg(feature = "aws")]
 fn saved_kms_region() -> Result<Option<String>, Failed> {
     match saved(KMS_REGION)? {
-        None => Ok(None),
+        None | Some((_, Value::Null)) => Ok(None),
         Some((_, Value::String(region))) => Ok(Some(region)),
         Some((path, _)) => {
             Err(Failed::Message(format!("{}: the value of \"{KMS_REGION}\" is no text", path.display())))

@@ -93,14 +93,30 @@ fn texts(secrets: &BTreeMap<Name, Secret>, binary: Option<Binary>) -> Result<Vec
     if unfit.is_empty() { Ok(items) } else { Err(Unfit(unfit)) }
 }
 
-/// Writes each item with `line`, and gives either all lines or every refusal.
-fn lines<'a>(
-    items: &'a [Item<'a>],
-    line: impl Fn(&'a str, &'a str) -> Result<String, String>,
+/// Writes each item with `line`, given the variable that `variable` makes of its name; gives either all lines or every
+/// refusal. Of two names that would be one variable a reader would get one value.
+fn assignments(
+    items: &[Item<'_>],
+    variable: impl Fn(&str) -> Result<String, String>,
+    line: impl Fn(&str, &str) -> Result<String, String>,
 ) -> Result<Vec<u8>, Vec<String>> {
+    let mut names_of: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for (name, _) in items {
+        if let Ok(variable) = variable(name) {
+            names_of.entry(variable).or_default().push(name);
+        }
+    }
+    let assignment = |name: &str, value: &str| {
+        let variable = variable(name)?;
+        check_variable(&variable)?;
+        if let Some(other) = names_of[&variable].iter().find(|other| **other != name) {
+            return Err(format!("it would be the variable {variable}, and so would {other}"));
+        }
+        line(&variable, value)
+    };
     let (mut text, mut unfit) = (Vec::new(), Vec::new());
     for (name, value) in items {
-        match line(name, value) {
+        match assignment(name, value) {
             Ok(line) => text.extend(line.into_bytes()),
             Err(reason) => unfit.push(format!("{name}: {reason}")),
         }
@@ -111,8 +127,9 @@ fn lines<'a>(
 /// Refuses the variables by which a shell or a loader chooses what to run: whoever may store a credential could
 /// otherwise run a program wherever it is read.
 fn check_variable(variable: &str) -> Result<(), String> {
-    const OF_SHELLS: [&str; 6] = ["BASH_ENV", "BASHOPTS", "IFS", "PATH", "PROMPT_COMMAND", "SHELLOPTS"];
-    const OF_LOADERS: [&str; 2] = ["DYLD_", "LD_"];
+    const OF_SHELLS: [&str; 8] =
+        ["BASH_ENV", "BASHOPTS", "FPATH", "IFS", "PATH", "PROMPT_COMMAND", "SHELLOPTS", "ZDOTDIR"];
+    const OF_LOADERS: [&str; 4] = ["DYLD_", "GCONV_PATH", "GLIBC_TUNABLES", "LD_"];
     let is_prompt = matches!(variable.as_bytes(), [b'P', b'S', b'0'..=b'9']);
     let chooses =
         is_prompt || OF_SHELLS.contains(&variable) || OF_LOADERS.iter().any(|prefix| variable.starts_with(prefix));

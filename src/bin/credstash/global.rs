@@ -18,7 +18,8 @@ pub(crate) struct Global {
     pub(crate) kms_region: Option<String>,
 
     /// DynamoDB table [default: CREDSTASH_DEFAULT_TABLE, credential-store]
-    #[arg(short, long, global = true, value_name = "TABLE", conflicts_with = "store")]
+    // `--t` was short for it alone, before there were other options that begin so.
+    #[arg(short, long, alias = "t", global = true, value_name = "TABLE", conflicts_with = "store")]
     pub(crate) table: Option<String>,
 
     /// Where credentials are kept: dynamodb:TABLE, local, sqlite:PATH or sqlite:PATH?key=FILE

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use crate::report::Failed;
 
 /// The most that is read, in bytes: more than a row can hold, and than a document should. Input may have no end.
-const LARGEST: usize = 64 << 20;
+pub(crate) const LARGEST: usize = 64 << 20;
 
 /// Reads the typed `text`: `-` is all of standard input, `@PATH` the bytes of a file, anything else is itself.
 /// `argument` is what messages call it.
@@ -25,8 +25,12 @@ pub(crate) fn value(argument: &str, text: String) -> Result<Secret, Failed> {
     };
     match bytes {
         Some(bytes) => Ok(bytes),
-        None => Err(Failed::Message(format!("argument {argument}: holds more than {} MiB", LARGEST >> 20))),
+        None => Err(Failed::Message(too_large(&format!("argument {argument}")))),
     }
+}
+
+pub(crate) fn too_large(input: &str) -> String {
+    format!("{input}: holds more than {} MiB", LARGEST >> 20)
 }
 
 fn unreadable(argument: &str, path: &str, error: &io::Error) -> String {

@@ -5,12 +5,16 @@
 //! waits and retries, and TRACE, a level of our own, of every call.
 
 use std::fs::{File, OpenOptions};
+use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use env_logger::Target;
-use log::LevelFilter;
+use env_logger::fmt::Formatter;
+use log::{LevelFilter, Record};
+
+use crate::output::visible;
 
 /// Whether the log is a file.
 static IN_FILE: AtomicBool = AtomicBool::new(false);
@@ -35,7 +39,13 @@ pub(crate) fn start(level: Option<&str>, file: Option<&Path>) -> Result<(), Stri
     };
     let known = level.map_or(Some(LevelFilter::Warn), parse_level);
     IN_FILE.store(file.is_some(), Ordering::Relaxed);
-    env_logger::Builder::new().filter_module("credstash", known.unwrap_or(LevelFilter::Warn)).target(target).init();
+    // A version or name that somebody else stored may hold what moves a cursor, or ends a line.
+    let write = |out: &mut Formatter, record: &Record<'_>| {
+        let message = visible(&record.args().to_string());
+        writeln!(out, "[{} {:<5} {}] {message}", out.timestamp(), record.level(), record.target())
+    };
+    let mut builder = env_logger::Builder::new();
+    builder.filter_module("credstash", known.unwrap_or(LevelFilter::Warn)).format(write).target(target).init();
     match (known, level) {
         (None, Some(name)) => {
             Err(format!("--log-level {name} is not one of ERROR, WARNING, INFO, DEBUG, TRACE; taking WARNING"))

@@ -15,6 +15,7 @@ mod process;
 mod progress;
 mod report;
 mod terminal;
+mod words;
 
 /// What fuzz/ and the tests that replay its cases have in common.
 #[cfg(test)]

@@ -5,7 +5,7 @@
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ErrorKind};
 use credstash::{Error, Failure, FailureKind, Name, NoNextVersion, StoreError};
 
 use crate::logging;
@@ -71,6 +71,7 @@ pub(crate) fn unparsed(error: &clap::Error, definition: fn() -> clap::Command) -
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
             printed(definition().print_help(), definition)
         }
+        ErrorKind::InvalidValue => usage_of_command(&invalid(error), definition()),
         _ => {
             let text = error.render().to_string();
             let mut parts = text.split("\n\n");
@@ -80,6 +81,16 @@ pub(crate) fn unparsed(error: &clap::Error, definition: fn() -> clap::Command) -
                 None => usage_of_command(message, definition()),
             }
         }
+    }
+}
+
+/// Without the value, which may be a piece of a secret that begins as an option does.
+fn invalid(error: &clap::Error) -> String {
+    let context = |kind| error.get(kind).map(ToString::to_string).unwrap_or_default();
+    let option = context(ContextKind::InvalidArg);
+    match context(ContextKind::ValidValue) {
+        choices if choices.is_empty() => format!("argument {option}: a value is missing"),
+        choices => format!("argument {option}: must be one of {choices}"),
     }
 }
 

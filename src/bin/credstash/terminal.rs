@@ -5,13 +5,14 @@
 //! it Ctrl-C.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, BufRead as _, Read as _, Write as _};
 
 use credstash::Secret;
 use nix::sys::signal::{Signal, raise};
 use nix::sys::termios::{LocalFlags, SetArg, SpecialCharacterIndices, Termios, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
+use crate::input::{LARGEST, too_large};
 use crate::output::visible;
 use crate::report::Failed;
 
@@ -26,10 +27,13 @@ pub(crate) fn ask(question: &str) -> Result<Secret, Failed> {
     match OpenOptions::new().read(true).write(true).open("/dev/tty") {
         Ok(terminal) => ask_on(&terminal, question),
         Err(_) => {
-            let mut line = Zeroizing::new(String::new());
-            io::stdin().read_line(&mut line)?;
-            let line = line.strip_suffix('\n').unwrap_or(&line);
-            Ok(Secret::from(line.strip_suffix('\r').unwrap_or(line)))
+            let mut line = Zeroizing::new(Vec::new());
+            io::stdin().lock().take(LARGEST as u64 + 1).read_until(b'\n', &mut line)?;
+            match &**line {
+                [] => Err(Failed::Message("there is no terminal to ask on, and standard input is empty".to_owned())),
+                line if line.len() > LARGEST => Err(Failed::Message(too_large("the answer"))),
+                [line @ .., b'\r', b'\n'] | [line @ .., b'\n'] | line => Ok(Secret::new(line.to_vec())),
+            }
         }
     }
 }
@@ -44,6 +48,9 @@ fn ask_on(mut terminal: &File, question: &str) -> Result<Secret, Failed> {
         Some(b'\n') if line.len() >= LONGEST_LINE => Err(Failed::Message(format!(
             "a terminal takes lines of less than {LONGEST_LINE} bytes: give a longer value with @FILE or -"
         ))),
+        Some(b'\n') if line.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t') => Err(Failed::Message(
+            "the answer holds a control character, and is not taken: give such a value with @FILE or -".to_owned(),
+        )),
         Some(b'\n') => Ok(Secret::new(std::mem::take(&mut line))),
         Some(CTRL_C) => {
             raise(Signal::SIGINT).map_err(io::Error::from)?;

@@ -13,7 +13,7 @@ use crate::report::Failed;
 #[command(before_help = "\
 Example: credstash getall env=prod
          credstash getall -f dotenv > .env
-         vars=$(credstash getall -f shell) && eval \"$vars\"")]
+         vars=$(credstash getall -f shell); eval \"$vars\"   with set -e before it")]
 pub(crate) struct Args {
     /// Encryption context: the key=value pairs with which they were stored
     context: Vec<String>,

@@ -15,14 +15,14 @@ const DEFAULT_VERSION: &str = "1";
 #[derive(clap::Args)]
 #[command(before_help = "\
 Example: credstash put -a db.password              ask for the value, store it as the next version
-         pwgen | credstash put -a db.password -    the value from standard input
+         pwgen 20 1 | tr -d '\\n' | credstash put -a db.password -
          credstash put tls.key @server.key env=prod")]
 pub(crate) struct Args {
     /// Name of the credential
     pub(crate) credential: String,
 
-    /// Value: @FILE for the bytes of a file, - for standard input; typed here it shows in the list of processes.
-    /// Without one it is asked for, if there is a terminal
+    /// Value: @FILE for the bytes of a file, - for all of standard input; typed here it shows in the list of processes,
+    /// and goes after -- if it begins with -. Without one it is asked for, if there is a terminal
     pub(crate) value: Option<String>,
 
     /// Encryption context: key=value pairs that every reader has to give again

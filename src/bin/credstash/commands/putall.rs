@@ -41,10 +41,19 @@ impl Args {
                 "the document is no JSON object of texts, such as {{\"name\": \"value\"}}: see line {line}, column {column}"
             ))
         };
+        if text.trim_ascii().is_empty() {
+            return Err(Failed::Message(
+                "the document is empty, and must be a JSON object of texts, such as {\"name\": \"value\"}".to_owned(),
+            ));
+        }
         let members: Map<String, Value> = serde_json::from_str(&text).map_err(refused)?;
         let draft = |(name, value): (String, Value)| match value {
             Value::String(text) => {
-                self.write.draft(&name, Secret::new(text.into_bytes()), context.clone(), DEFAULT_VERSION)
+                let draft = self.write.draft(&name, Secret::new(text.into_bytes()), context.clone(), DEFAULT_VERSION);
+                draft.map_err(|refused| match refused {
+                    Failed::Message(reason) => Failed::Message(format!("{reason}; nothing was stored")),
+                    other => other,
+                })
             }
             other => Err(Failed::Message(format!(
                 "the value of '{name}' is {}, and must be a text in quotes; nothing was stored",

@@ -63,7 +63,9 @@ impl Args {
 
 pub(crate) async fn run(args: Args, global: &Global, out: &mut Output) -> Result<(), Failed> {
     let options = args.check()?;
-    if let Some(region) = &args.save_kms_region {
+    // What cannot be opened is refused before anything is saved.
+    Address::new(global)?;
+    if let Some(region) = args.save_kms_region.as_ref().filter(|region| !region.is_empty()) {
         config::save_kms_region(region)?;
         out.line(&format!("KMS region set to {region}"))?;
     }

@@ -17,7 +17,7 @@ pub(crate) struct WriteOptions {
     #[arg(short, long, value_name = "TEXT")]
     comment: Option<String>,
 
-    /// Version to store: a number, padded with zeros, or any other text; it must not exist yet
+    /// Version to store: a number, padded with zeros, or any other text; it must not exist yet [default: 1, of putall 0]
     #[arg(short, long, value_name = "VERSION")]
     pub(crate) version: Option<String>,
 

@@ -1,4 +1,6 @@
-//! A line `NAME='value'` for each credential, which `sh` and dotenv libraries read back alike.
+//! A line `NAME='value'` for each credential, which `sh` and python-dotenv read back alike.
+//!
+//! So do most dotenv libraries by the first rule; those of Node keep the backslashes of the second.
 //!
 //! Names are in upper case as the original writes them, so `a.b` gives `A.B`, which dotenv libraries read and `sh`
 //! does not. Values are quoted by the first of these rules that fits:
@@ -11,13 +13,10 @@
 //!
 //! `${NAME}` inside a value is for `sh` what it is; a dotenv library that interpolates must be told not to.
 
-use super::{Item, check_variable, lines};
+use super::{Item, assignments};
 
 pub(super) fn write(items: &[Item<'_>]) -> Result<Vec<u8>, Vec<String>> {
-    lines(items, |name, value| {
-        let variable = variable(name)?;
-        Ok(format!("{variable}={}\n", quoted(value)?))
-    })
+    assignments(items, variable, |variable, value| Ok(format!("{variable}={}\n", quoted(value)?)))
 }
 
 fn variable(name: &str) -> Result<String, String> {
@@ -25,9 +24,7 @@ fn variable(name: &str) -> Result<String, String> {
     if let Some(character) = name.chars().find(unfit) {
         return Err(format!("the character {character:?} cannot stand in a dotenv name (use -f json, or -f shell)"));
     }
-    let variable = name.to_uppercase();
-    check_variable(&variable)?;
-    Ok(variable)
+    Ok(name.to_uppercase())
 }
 
 fn quoted(value: &str) -> Result<String, String> {
@@ -63,6 +60,8 @@ mod tests {
         ] {
             assert_eq!(quoted(value).as_deref(), Ok(expected));
         }
+        let item = |name: &'static str| (name, "v".into());
+        assert_eq!(write(&[item("a"), item("A"), item("b")]).expect_err("two are one").len(), 2);
         for unfit in ["it's $HOME", r"\\$", "a\0b", "a\r\nb"] {
             assert!(quoted(unfit).is_err(), "{unfit}");
         }

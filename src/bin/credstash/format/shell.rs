@@ -4,21 +4,11 @@
 //! `_` before a leading digit: `db.password` is `DB_PASSWORD`. Two names that would be one variable are an error. Inside
 //! single quotes a shell reads every character as it is; a `'` is written as `'\''` (POSIX, Shell Command Language 2.2.2).
 
-use std::collections::BTreeMap;
-
-use super::{Item, check_variable, lines};
+use super::{Item, assignments};
 
 pub(super) fn write(items: &[Item<'_>]) -> Result<Vec<u8>, Vec<String>> {
-    let mut names_of: BTreeMap<String, Vec<&str>> = BTreeMap::new();
-    for (name, _) in items {
-        names_of.entry(variable(name)).or_default().push(name);
-    }
-    lines(items, |name, value| {
-        let variable = variable(name);
-        check_variable(&variable)?;
-        if let Some(other) = names_of[&variable].iter().find(|other| **other != name) {
-            return Err(format!("it would be the variable {variable}, and so would {other}"));
-        }
+    let variable = |name: &str| Ok(variable(name));
+    assignments(items, variable, |variable, value| {
         if value.contains('\0') {
             return Err("a value with a zero byte cannot be in a variable (use -f json)".to_owned());
         }
