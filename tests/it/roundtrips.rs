@@ -61,13 +61,24 @@ impl Counted {
     }
 }
 
-/// Setting up both connections takes two, side by side; then two calls, of which one needs the answer to the other. To
-/// the nearest: while a busy machine is late with one connection, the other may still be opening.
+/// Measures until there are fewer round trips than this, and not for ever: a busy machine, which is late with one thing while
+/// another is under way, adds some and takes none away.
 #[track_caller]
-fn assert_four_round_trips(counts: &Counts, calls: &[(&str, usize)]) {
-    assert_eq!(counts.operations(), calls);
-    let round_trips = counts.round_trips();
-    assert_eq!(format!("{round_trips:.0}"), "4", "{round_trips}");
+fn assert_fewer_round_trips(limit: f64, measure: impl Fn() -> Counts) {
+    let mut found = Vec::new();
+    while found.len() < 5 {
+        found.push(measure().round_trips());
+        if found.last().is_some_and(|round_trips| *round_trips < limit) {
+            return;
+        }
+    }
+    panic!("{found:?} round trips");
+}
+
+/// Setting up both connections takes two, side by side; then two calls, of which one needs the answer to the other.
+#[track_caller]
+fn assert_four_round_trips(measure: impl Fn() -> Counts) {
+    assert_fewer_round_trips(4.5, measure);
 }
 
 // --- one credential -------------------------------------------------------------------------------------------------
@@ -75,29 +86,37 @@ fn assert_four_round_trips(counts: &Counts, calls: &[(&str, usize)]) {
 #[test]
 fn a_get_takes_four_round_trips() {
     for tls in [false, true] {
-        let counted = Counted::new(Settings { tls, ..NETWORK });
-        counted.services.load(1, 3);
-        let counts = counted.counts_of(&["get", &name(0)], &format!("{}\n", value(&name(0), 3)));
-        assert_four_round_trips(&counts, &[("Decrypt", 1), ("Query", 1)]);
+        assert_four_round_trips(|| {
+            let counted = Counted::new(Settings { tls, ..NETWORK });
+            counted.services.load(1, 3);
+            let counts = counted.counts_of(&["get", &name(0)], &format!("{}\n", value(&name(0), 3)));
+            assert_eq!(counts.operations(), [("Decrypt", 1), ("Query", 1)]);
+            counts
+        });
     }
 }
 
 #[test]
 fn a_put_takes_four_round_trips() {
-    let counted = Counted::new(NETWORK);
-    let counts = counted.counts_of(&["put", "a", "x"], "a has been stored\n");
-    assert_four_round_trips(&counts, &[("GenerateDataKey", 1), ("PutItem", 1)]);
+    assert_four_round_trips(|| {
+        let counts = Counted::new(NETWORK).counts_of(&["put", "a", "x"], "a has been stored\n");
+        assert_eq!(counts.operations(), [("GenerateDataKey", 1), ("PutItem", 1)]);
+        counts
+    });
 }
 
 /// The version and the data key are asked for side by side.
 #[test]
 fn a_put_of_the_next_version_takes_four_round_trips() {
-    let counted = Counted::new(NETWORK);
-    counted.services.load(1, 3);
-    let stored = format!("{} has been stored\n", name(0));
-    let counts = counted.counts_of(&["put", "-a", &name(0), "x"], &stored);
-    assert_four_round_trips(&counts, &[("GenerateDataKey", 1), ("PutItem", 1), ("Query", 1)]);
-    assert_eq!(counted.services.rows(), 4);
+    assert_four_round_trips(|| {
+        let counted = Counted::new(NETWORK);
+        counted.services.load(1, 3);
+        let stored = format!("{} has been stored\n", name(0));
+        let counts = counted.counts_of(&["put", "-a", &name(0), "x"], &stored);
+        assert_eq!(counts.operations(), [("GenerateDataKey", 1), ("PutItem", 1), ("Query", 1)]);
+        assert_eq!(counted.services.rows(), 4);
+        counts
+    });
 }
 
 // --- many credentials -----------------------------------------------------------------------------------------------
@@ -160,29 +179,32 @@ fn a_getall_from_failing_services_is_complete_and_repeats_only_what_failed() {
 #[test]
 fn a_delete_does_not_wait_for_each_version() {
     const VERSIONS: usize = 100;
-    let counted = Counted::new(NETWORK);
-    counted.services.load(1, VERSIONS);
     let lines: Vec<_> =
         (1..=VERSIONS).map(|version| format!("Deleting {} -- version {version:019}\n", name(0))).collect();
-    let counts = counted.counts_of(&["delete", &name(0)], &lines.concat());
-    assert_eq!(counts.operations(), [("DeleteItem", VERSIONS), ("Query", 1)]);
-    assert_eq!(counted.services.rows(), 0);
-    let round_trips = counts.round_trips();
-    assert!(round_trips < 33.0, "{round_trips} round trips for {VERSIONS} versions");
+    assert_fewer_round_trips(33.0, || {
+        let counted = Counted::new(NETWORK);
+        counted.services.load(1, VERSIONS);
+        let counts = counted.counts_of(&["delete", &name(0)], &lines.concat());
+        assert_eq!(counts.operations(), [("DeleteItem", VERSIONS), ("Query", 1)]);
+        assert_eq!(counted.services.rows(), 0);
+        counts
+    });
 }
 
 #[test]
 fn a_putall_does_not_wait_for_each_credential() {
     const NAMES: usize = 100;
-    let counted = Counted::new(NETWORK);
     let document = (0..NAMES).map(|index| (name(index), Value::from("x"))).collect();
-    let document = counted.world.file("credentials.json", Value::Object(document).to_string());
+    let document = Value::Object(document).to_string();
     let stored: Vec<_> = (0..NAMES).map(|index| format!("{} has been stored\n", name(index))).collect();
-    let counts = counted.counts_of(&["putall", &format!("@{document}")], &stored.concat());
-    assert_eq!(counts.operations(), [("GenerateDataKey", NAMES), ("PutItem", NAMES)]);
-    assert_eq!(counted.services.rows(), NAMES);
-    let round_trips = counts.round_trips();
-    assert!(round_trips < 66.0, "{round_trips} round trips for {NAMES} credentials");
+    assert_fewer_round_trips(66.0, || {
+        let counted = Counted::new(NETWORK);
+        let file = counted.world.file("credentials.json", &document);
+        let counts = counted.counts_of(&["putall", &format!("@{file}")], &stored.concat());
+        assert_eq!(counts.operations(), [("GenerateDataKey", NAMES), ("PutItem", NAMES)]);
+        assert_eq!(counted.services.rows(), NAMES);
+        counts
+    });
 }
 
 // --- many writers ---------------------------------------------------------------------------------------------------
