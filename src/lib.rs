@@ -26,7 +26,7 @@
 //! | `Sqlite` | [`LocalKey`] | `sqlite` |
 //! | [`Memory`] | any | |
 //!
-//! The library prints nothing, reads no environment variable of its own (AWS's are read by the AWS SDK), and logs
+//! The library prints nothing, reads no environment variables but AWS's, and those of proxies and certificates, and logs
 //! through the `log` crate what it does, never a secret or a context value. It needs a tokio runtime. Rows in DynamoDB
 //! are those of Python credstash 1.17.1, in both directions; that, and the formats documented in [`key::local`] and
 //! [`row`], will not change without a new major version.

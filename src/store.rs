@@ -44,7 +44,7 @@ pub trait Store: Send + Sync {
     fn rows<'a>(&'a self, select: &'a Select) -> BoxStream<'a, Result<SealedRow, StoreError>>;
 
     /// Stores a row if there is none of its name and version, else gives [`StoreError::Exists`]. An empty comment is
-    /// none. The row itself, there already because the answer to an earlier attempt was lost, is no conflict.
+    /// none. Where an answer can be lost on its way, the row itself, there because of an earlier attempt, is no conflict.
     async fn put(&self, row: &SealedRow) -> Result<(), StoreError>;
 
     /// How many puts to have under way at a time. A store whose puts wait together for the same disk or transaction

@@ -23,8 +23,8 @@ use crate::open::{Access, open};
 use crate::output::Output;
 use crate::report::Failed;
 
-/// Runs the command that was typed. What is typed is checked, and input is read, before anything is opened and before
-/// the time of `--timeout` begins.
+/// Runs the command that was typed. What is typed after it is checked, and its input is read, before anything is opened and
+/// before the time of `--timeout` begins.
 pub(crate) async fn run(cli: Cli) -> Result<(), Failed> {
     let Cli { global, command } = cli;
     let (global, out) = (&global, &mut Output::stdout());

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Read};
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 
 use credstash::{Context, Secret};
@@ -17,7 +18,7 @@ pub(crate) const LARGEST: usize = 64 << 20;
 /// `argument` is what messages call it.
 pub(crate) fn value(argument: &str, text: String) -> Result<Secret, Failed> {
     let bytes = match text.strip_prefix('@') {
-        _ if text == "-" => read(io::stdin().lock(), LARGEST)?,
+        _ if text == "-" => read(stdin()?, LARGEST)?,
         None => return Ok(Secret::new(text.into_bytes())),
         Some(path) => File::open(expand_home(path))
             .and_then(|file| read(file, LARGEST))
@@ -37,6 +38,11 @@ fn unreadable(argument: &str, path: &str, error: &io::Error) -> String {
     format!(
         "argument {argument}: Unable to read file {path} ({error}; what begins with @ but names no file must come from a file or -)"
     )
+}
+
+/// Standard input, without the buffer of [`io::stdin`], which stays in memory as long as the process lives.
+pub(crate) fn stdin() -> io::Result<File> {
+    io::stdin().as_fd().try_clone_to_owned().map(File::from)
 }
 
 /// All that `source` gives, unless it is more than `limit` bytes.

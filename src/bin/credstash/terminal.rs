@@ -5,14 +5,14 @@
 //! it Ctrl-C.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead as _, Read as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 
 use credstash::Secret;
 use nix::sys::signal::{Signal, raise};
 use nix::sys::termios::{LocalFlags, SetArg, SpecialCharacterIndices, Termios, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
-use crate::input::{LARGEST, too_large};
+use crate::input::{LARGEST, stdin, too_large};
 use crate::output::visible;
 use crate::report::Failed;
 
@@ -28,7 +28,7 @@ pub(crate) fn ask(question: &str) -> Result<Secret, Failed> {
         Ok(terminal) => ask_on(&terminal, question),
         Err(_) => {
             let mut line = Zeroizing::new(Vec::new());
-            io::stdin().lock().take(LARGEST as u64 + 1).read_until(b'\n', &mut line)?;
+            BufReader::new(stdin()?).take(LARGEST as u64 + 1).read_until(b'\n', &mut line)?;
             match &**line {
                 [] => Err(Failed::Message("there is no terminal to ask on, and standard input is empty".to_owned())),
                 line if line.len() > LARGEST => Err(Failed::Message(too_large("the answer"))),
