@@ -59,9 +59,10 @@ pub(crate) fn parse() -> Result<Cli, clap::Error> {
 }
 
 fn parse_from(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
-    let words = arrange(words.into_iter().collect(), &definition());
+    let definition = definition();
+    let words = arrange(words.into_iter().collect(), &definition);
     let words = words.map_err(|message| clap::Error::raw(ErrorKind::UnknownArgument, message))?;
-    let matches = definition().try_get_matches_from(words)?;
+    let matches = definition.try_get_matches_from(words)?;
     Cli::from_arg_matches(&matches)
 }
 
