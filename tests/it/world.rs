@@ -520,7 +520,7 @@ pub(crate) fn make_key(region: &str) -> String {
 }
 
 /// Calls a local server that speaks AWS JSON; the call must succeed. It does not check signatures, so that a made-up
-/// one will do.
+/// one will do. moto fails now and then when another thread of it makes a table meanwhile: then once more.
 fn aws_call(endpoint: &str, region: &str, service: &str, target: &str, body: &Value) -> Value {
     let address = endpoint.strip_prefix("http://").expect("an http endpoint");
     let body = body.to_string();
@@ -530,7 +530,12 @@ fn aws_call(endpoint: &str, region: &str, service: &str, target: &str, body: &Va
          SignedHeaders=host, Signature=0\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
         body.len()
     );
-    let answer = exchange(address, request.as_bytes());
+    let mut answer = exchange(address, request.as_bytes());
+    for _ in 0..4 {
+        if answer.starts_with("HTTP/1.1 500") {
+            answer = exchange(address, request.as_bytes());
+        }
+    }
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
     assert!(head.starts_with("HTTP/1.1 200"), "{target} fails: {head}\n{body}");
     match body {
