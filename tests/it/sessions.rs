@@ -603,6 +603,18 @@ fn a_question_that_is_interrupted() {
     assert!(world.rows().is_empty(), "nothing is stored");
 }
 
+/// Ctrl-Z and Ctrl-\\, which stop nothing here, are no part of a password.
+#[test]
+fn an_answer_with_control_characters() {
+    let world = World::dynamodb();
+    for answer in ["hunter\x1a2", "\x1c", "a\x1b[Db"] {
+        let shown = world.on_terminal(&[PROGRAM, "put", "a"], &[("a: ", answer)]);
+        assert_eq!(shown.code, Some(1), "{shown}");
+        assert!(shown.text().contains("holds a control character"), "{shown}");
+    }
+    assert!(world.rows().is_empty(), "nothing is stored");
+}
+
 /// No answer is not an empty one: what was to give it may have failed.
 #[test]
 fn no_answer_without_a_terminal() {
