@@ -79,7 +79,7 @@ impl Sqlite {
     /// The store in the file at `path`.
     ///
     /// # Errors
-    /// [`StoreError::NotSetUp`] when there is no such file, or one that is empty and stays so for a second;
+    /// [`StoreError::NotSetUp`] when there is no such file, or one that is empty and stays so for three seconds;
     /// [`StoreError::NotAStore`] when it is something else.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         match std::fs::metadata(path) {

@@ -10,9 +10,14 @@ use serde_json::json;
 
 use crate::world::{Ran, World};
 
-/// Starts a command and leaves it to itself.
+/// Starts a command and leaves it to itself; a crowd may keep a server busy for longer than users wait for an answer.
 fn start(world: &World, args: &[&str]) -> Child {
-    world.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program runs")
+    world
+        .command([&["--timeout-connect", "60", "--timeout-read", "300"], args].concat())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program runs")
 }
 
 /// How each ended: its exit code, and what it printed and said.

@@ -240,6 +240,7 @@ asked = json.load(sys.stdin)
 signal.alarm(60)
 child, terminal = pty.fork()
 if child == 0:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # who starts the tests in the background ignores it
     os.execvp(asked["command"][0], asked["command"])
 
 screen = b""

@@ -29,10 +29,10 @@ const SCHEMA: &str = "
 const FROM_1: &str = "ALTER TABLE credential ADD COLUMN bound INTEGER NOT NULL DEFAULT 0";
 
 /// How long to wait for another process to finish its write.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// How long another process may take to make the table in a file that it has made.
-const MAKING: Duration = Duration::from_secs(1);
+const MAKING: Duration = Duration::from_secs(3);
 
 /// How long to sleep between two looks at what another process does.
 const PAUSE: Duration = Duration::from_millis(10);
